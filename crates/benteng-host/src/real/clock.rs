@@ -46,3 +46,6 @@ impl Clock for SystemClock {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -206,3 +206,6 @@ impl Drop for Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

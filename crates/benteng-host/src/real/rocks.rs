@@ -99,19 +99,21 @@ fn error(op: &'static str, object: &Arc<str>, e: rocksdb::Error) -> Error {
 }
 
 fn io_error(e: rocksdb::Error) -> io::Error {
+    io::Error::new(kind_of(e.kind(), e.as_ref()), e)
+}
+
+fn kind_of(kind: rocksdb::ErrorKind, text: &str) -> io::ErrorKind {
     // The C interface gives errno as text alone.
-    let kind = if e.as_ref().contains("No space left on device") {
-        io::ErrorKind::StorageFull
-    } else {
-        match e.kind() {
-            rocksdb::ErrorKind::NotFound => io::ErrorKind::NotFound,
-            rocksdb::ErrorKind::Corruption => io::ErrorKind::InvalidData,
-            rocksdb::ErrorKind::InvalidArgument => io::ErrorKind::InvalidInput,
-            rocksdb::ErrorKind::Busy | rocksdb::ErrorKind::TryAgain => io::ErrorKind::ResourceBusy,
-            _ => io::ErrorKind::Other,
-        }
-    };
-    io::Error::new(kind, e)
+    if text.contains("No space left on device") || text.contains("Disk quota exceeded") {
+        return io::ErrorKind::StorageFull;
+    }
+    match kind {
+        rocksdb::ErrorKind::NotFound => io::ErrorKind::NotFound,
+        rocksdb::ErrorKind::Corruption => io::ErrorKind::InvalidData,
+        rocksdb::ErrorKind::InvalidArgument => io::ErrorKind::InvalidInput,
+        rocksdb::ErrorKind::Busy | rocksdb::ErrorKind::TryAgain => io::ErrorKind::ResourceBusy,
+        _ => io::ErrorKind::Other,
+    }
 }
 
 fn value(

@@ -41,3 +41,6 @@ impl Tasks for TokioTasks {
         Box::pin(async move { join.await.map_err(|e| failed(name, &e)) })
     }
 }
+
+#[cfg(test)]
+mod tests;
