@@ -1,0 +1,620 @@
+//! `apply` against what must hold whatever the history: counters, naming, idempotency, fences.
+
+use std::collections::BTreeMap;
+
+use benteng_host::{KvView, Op, Visit};
+use bytes::Bytes;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::*;
+
+/// A state in memory.
+#[derive(Clone, Default)]
+struct State(BTreeMap<Bytes, Bytes>);
+
+impl KvView for State {
+    fn get(&self, key: &[u8]) -> benteng_host::Result<Option<Bytes>> {
+        Ok(self.0.get(key).cloned())
+    }
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+    ) -> benteng_host::Result<()> {
+        for (k, v) in self.0.range(Bytes::copy_from_slice(from)..) {
+            if (!to.is_empty() && k.as_ref() >= to) || visit(k, v).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+    fn scan_back(
+        &self,
+        _: &[u8],
+        _: &[u8],
+        _: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+    ) -> benteng_host::Result<()> {
+        Ok(())
+    }
+}
+
+const BUCKET: BucketId = BucketId(Uuid::from_u128(0xb));
+const STORES: [StoreId; 3] =
+    [StoreId(Uuid::from_u128(1)), StoreId(Uuid::from_u128(2)), StoreId(Uuid::from_u128(3))];
+
+impl State {
+    fn run_as(&mut self, id: u128, stamp: i64, deadline: i64, command: Command) -> Outcome {
+        let envelope = Envelope {
+            id: CommandId(Uuid::from_u128(id)),
+            stamp: SiteTime(stamp),
+            deadline: SiteTime(deadline),
+            gateway: None,
+            command,
+        };
+        let mut tx = Tx::new(self);
+        let outcome = apply(&mut tx, &envelope).expect("the state in memory is readable");
+        for op in tx.into_batch().ops {
+            match op {
+                Op::Put(k, v) => drop(self.0.insert(k, v)),
+                Op::Delete(k) => drop(self.0.remove(&k)),
+                Op::DeleteRange(..) => unreachable!("transactions write puts and deletes"),
+            }
+        }
+        outcome
+    }
+
+    /// Runs a command with a fresh id in the next second.
+    fn run(&mut self, command: Command) -> Outcome {
+        let clock = query::clock(self).expect("readable");
+        let stamp = clock.now.0 + SECOND;
+        self.run_as(u128::from(clock.seq.0) + (1 << 64), stamp, i64::MAX, command)
+    }
+
+    fn node(i: usize) -> NodeRow {
+        NodeRow {
+            name: format!("node-{i}"),
+            zone: format!("zone-{i}"),
+            doors: Doors::default(),
+            store: STORES[i],
+            state: NodeState::Active,
+            joined: SiteTime(0),
+        }
+    }
+
+    /// A formed site of three nodes with three copies, and a bucket.
+    fn site() -> State {
+        let mut state = State::default();
+        let site = SiteRow {
+            id: SiteId::default(),
+            name: "test".into(),
+            created: SiteTime(0),
+            copies: 1,
+            copies_min: 1,
+            next_node: NodeId(0),
+            removal_delay: 0,
+            recovery_epoch: 0,
+            ca: Bytes::new(),
+            root_check: Bytes::new(),
+        };
+        let kek = Bytes::from_static(b"wrapped");
+        assert_eq!(
+            state.run(Command::InitSite { site, kek, node: State::node(0) }),
+            Ok(Answer::Node(NodeId(1)))
+        );
+        for i in 1..3_u8 {
+            let hash = [i; 32];
+            let token = Command::CreateJoinToken { hash, valid: 3600 * SECOND, replaces: None };
+            assert_eq!(state.run(token), Ok(Answer::Done));
+            let added = state.run(Command::AddNode { node: State::node(i.into()), token: hash });
+            assert_eq!(added, Ok(Answer::Node(NodeId(u64::from(i) + 1))));
+        }
+        assert_eq!(state.run(Command::SetCopies { copies: 3, copies_min: 2 }), Ok(Answer::Done));
+        let all: Vec<NodeId> = (1..=3).map(NodeId).collect();
+        let groups = || (0..PlacementGroup::COUNT).map(PlacementGroup);
+        let targets = groups().map(|group| (group, all.clone())).collect();
+        assert_eq!(state.run(Command::SetTargets(targets)), Ok(Answer::Done));
+        for node in [NodeId(2), NodeId(3)] {
+            let since = |g| (g, query::placement(&state, g).expect("readable").since);
+            let groups = groups().map(since).collect();
+            assert_eq!(state.run(Command::Filled { node, groups }), Ok(Answer::Done));
+        }
+        assert_eq!(query::placement(&state, PlacementGroup(5)).expect("readable").current, all);
+        let create = Command::CreateBucket {
+            name: "arsip".into(),
+            id: BUCKET,
+            owner: "dinkes".into(),
+            key: Bytes::new(),
+            kek: KekVersion(1),
+        };
+        assert_eq!(state.run(create), Ok(Answer::Done));
+        state
+    }
+
+    fn usage(&self) -> UsageRow {
+        query::get(self, &key::usage(BUCKET)).expect("readable").expect("the bucket is there")
+    }
+
+    fn rows(&self, table: key::Table) -> usize {
+        self.0.keys().filter(|k| k[0] == table as u8).count()
+    }
+
+    /// What must hold after any command.
+    fn check(&self) {
+        let prefix = key::object(BUCKET, b"");
+        let objects = query::page::<ObjectRow>(self, &prefix, None, usize::MAX).expect("readable");
+        let usage = self.usage();
+        assert_eq!(usage.objects, objects.len() as u64, "objects are counted exactly");
+        assert_eq!(
+            usage.bytes,
+            objects.iter().map(|(_, o)| o.size).sum::<u64>(),
+            "bytes are counted exactly"
+        );
+        assert_eq!(usage.uploads, self.rows(key::Table::Upload) as u64, "uploads are counted exactly");
+        assert_eq!(self.rows(key::Table::Blob), objects.len(), "every blob row is named by one object");
+        for (_, object) in &objects {
+            assert!(
+                self.0.contains_key(&key::blob(object.blob)),
+                "I3: an object names a blob that is not there"
+            );
+        }
+        let clock = query::clock(self).expect("readable");
+        assert_eq!(
+            clock.chunks_short,
+            self.rows(key::Table::Repair) as u64,
+            "short chunks are counted exactly"
+        );
+        assert_eq!(clock.answers, self.rows(key::Table::Answer) as u64, "answers are counted exactly");
+        assert_eq!(clock.answers, self.rows(key::Table::AnswerOrder) as u64);
+        for key in self.0.keys().filter(|k| k[0] == key::Table::DeadPart as u8) {
+            let id = BlobId(Uuid::from_slice(&key[9..25]).expect("sixteen bytes"));
+            let number = PartNumber(u16::from_be_bytes([key[25], key[26]]));
+            let attempt = Attempt(u64::from_be_bytes(key[27..35].try_into().expect("eight bytes")));
+            let named = query::names_attempt(self, id, number, attempt).expect("readable");
+            assert!(!named, "C2: a dead mark stands on a named attempt");
+        }
+    }
+}
+
+fn etag(n: u8) -> ETag {
+    ETag { md5: [n; 16], parts: None }
+}
+
+fn part(attempt: u64, size: u64, mask: u16) -> NewPart {
+    let stores = (1..=3).map(NodeId).zip(STORES).collect();
+    let chunks = vec![mask; chunks_of(size) as usize];
+    NewPart {
+        attempt: Attempt(attempt),
+        salt: [0; 32],
+        size,
+        md5: [0; 16],
+        checksum: None,
+        copies: Copies { stores, chunks },
+    }
+}
+
+fn put(key: &str, blob: u128, tag: u8, size: u64, body: NewBody, condition: Condition) -> Command {
+    Command::PutObject(Box::new(PutObject {
+        bucket: BUCKET,
+        key: key.into(),
+        blob: BlobId(Uuid::from_u128(blob)),
+        condition,
+        dek: Bytes::new(),
+        kek: KekVersion(1),
+        etag: etag(tag),
+        size,
+        checksum: None,
+        described: Described::default(),
+        body,
+    }))
+}
+
+fn inline(key: &str, blob: u128, tag: u8) -> Command {
+    put(key, blob, tag, 1, NewBody::Inline(Bytes::from_static(b"x")), Condition::default())
+}
+
+fn delete(key: &str) -> Command {
+    Command::DeleteObjects { bucket: BUCKET, keys: vec![DeleteKey { key: key.into(), if_match: None }] }
+}
+
+fn upload(id: u128) -> Command {
+    Command::CreateUpload {
+        bucket: BUCKET,
+        key: "besar".into(),
+        upload: BlobId(Uuid::from_u128(id)),
+        row: Box::new(UploadRow {
+            owner: "dinkes".into(),
+            created: SiteTime(0),
+            dek: Bytes::new(),
+            described: Described::default(),
+            checksum: None,
+        }),
+        kek: KekVersion(1),
+    }
+}
+
+fn put_part(id: u128, number: u16, attempt: u64, size: u64) -> Command {
+    Command::PutPart {
+        bucket: BUCKET,
+        key: "besar".into(),
+        upload: BlobId(Uuid::from_u128(id)),
+        number: PartNumber(number),
+        part: Box::new(part(attempt, size, 0b111)),
+    }
+}
+
+fn complete(id: u128, parts: &[(u16, u64)]) -> Command {
+    Command::CompleteUpload(Box::new(CompleteUpload {
+        bucket: BUCKET,
+        key: "besar".into(),
+        upload: BlobId(Uuid::from_u128(id)),
+        parts: parts.iter().map(|(n, a)| (PartNumber(*n), Attempt(*a))).collect(),
+        etag: ETag { md5: [9; 16], parts: Some(parts.len() as u16) },
+        checksum: None,
+        condition: Condition::default(),
+    }))
+}
+
+#[test]
+fn c1_a_command_twice_is_answered_alike_and_applied_once() {
+    let mut state = State::site();
+    let first = state.run_as(7, i64::MAX / 2, i64::MAX, inline("a", 1, 1));
+    let before = state.0.clone();
+    // Even after its deadline, and although the key holds something else by then (C1 before deadlines).
+    assert_eq!(state.run_as(7, i64::MAX / 2, 0, inline("a", 1, 1)), first);
+    assert_eq!(state.0, before);
+}
+
+#[test]
+fn c2_a_late_duplicate_of_a_refused_command_kills_no_live_object() {
+    let mut state = State::site();
+    let body = NewBody::Chunks(part(5, 10, 0b111));
+    let command = put("a", 1, 1, 10, body, Condition::default());
+    assert!(state.run(command.clone()).is_ok());
+    // The same blob under another command id is refused; its chunks are named, so nothing dies.
+    assert!(matches!(state.run(command), Err(Rejection::Invalid(_))));
+    assert_eq!(state.rows(key::Table::DeadPart), 0);
+    state.check();
+}
+
+#[test]
+fn c3_a_settled_command_never_comes_to_life() {
+    let mut state = State::site();
+    let late = CommandId(Uuid::from_u128(77));
+    let chunks = vec![(BlobId(Uuid::from_u128(1)), PartNumber(1), Attempt(5), 1)];
+    let settle = Command::Settle { id: late, chunks };
+    assert_eq!(state.run(settle.clone()), Ok(Answer::NeverApplied));
+    assert_eq!(state.rows(key::Table::DeadPart), 1);
+    let body = NewBody::Chunks(part(5, 10, 0b111));
+    let stamp = query::clock(&state).expect("readable").now.0;
+    let original = put("a", 1, 1, 10, body, Condition::default());
+    assert_eq!(state.run_as(77, stamp, i64::MAX, original), Err(Rejection::Refused));
+    assert_eq!(state.usage().objects, 0);
+
+    let applied = state.run_as(78, stamp, i64::MAX, inline("b", 2, 2));
+    let settled = state.run(Command::Settle { id: CommandId(Uuid::from_u128(78)), chunks: vec![] });
+    assert_eq!(settled, Ok(Answer::Settled(Box::new(applied))));
+    state.check();
+}
+
+#[test]
+fn a_command_after_its_deadline_changes_nothing_but_is_remembered() {
+    let mut state = State::site();
+    let now = query::clock(&state).expect("readable").now.0;
+    assert_eq!(state.run_as(9, now, now - 1, inline("a", 1, 1)), Err(Rejection::DeadlinePassed));
+    assert_eq!(state.usage().objects, 0);
+}
+
+#[test]
+fn i9_a_superseded_gateway_never_completes_a_write() {
+    let mut state = State::site();
+    let start = Command::StartGateway { node: NodeId(2) };
+    let Ok(Answer::Gateway(first, _)) = state.run(start.clone()) else { panic!("the gateway starts") };
+    let Ok(Answer::Gateway(second, _)) = state.run(start) else { panic!("the gateway starts again") };
+    assert!(second > first);
+    for (incarnation, accepted) in [(first, false), (second, true)] {
+        let envelope = Envelope {
+            id: CommandId(Uuid::from_u128(u128::from(incarnation.0) + 1000)),
+            stamp: SiteTime(0),
+            deadline: SiteTime(i64::MAX),
+            gateway: Some((NodeId(2), incarnation)),
+            command: inline("a", 1, 1),
+        };
+        let mut tx = Tx::new(&state);
+        let outcome = apply(&mut tx, &envelope).expect("readable");
+        assert_eq!(outcome.is_ok(), accepted, "{outcome:?}");
+    }
+}
+
+#[test]
+fn o2_copies_that_do_not_count_ask_for_replacement_and_kill_nothing() {
+    let mut state = State::site();
+    let command = |mask| put("a", 1, 1, 10, NewBody::Chunks(part(5, 10, mask)), Condition::default());
+    assert_eq!(state.run(command(0b001)), Ok(Answer::Replace(vec![0])), "one of three is below the minimum");
+    assert_eq!(state.rows(key::Table::DeadPart), 0, "replacing is not terminal");
+    assert!(matches!(state.run(command(0b011)), Ok(Answer::Committed(_))));
+    assert_eq!(state.rows(key::Table::Repair), 1, "the third copy is queued");
+    state.check();
+
+    // A store that was wiped does not count, whatever the gateway believed.
+    let mut wiped = part(6, 10, 0b011);
+    wiped.copies.stores[0].1 = StoreId(Uuid::from_u128(99));
+    let command = put("b", 2, 1, 10, NewBody::Chunks(wiped), Condition::default());
+    assert_eq!(state.run(command), Ok(Answer::Replace(vec![0])));
+}
+
+#[test]
+fn repaired_copies_leave_the_queue_and_dead_chunks_too() {
+    let mut state = State::site();
+    let command = put("a", 1, 1, 10, NewBody::Chunks(part(5, 10, 0b011)), Condition::default());
+    assert!(state.run(command).is_ok());
+    let chunk =
+        ChunkId { blob: BlobId(Uuid::from_u128(1)), part: PartNumber(1), attempt: Attempt(5), sequence: 0 };
+    let repaired = Command::Repaired { node: NodeId(3), store: STORES[2], chunks: vec![chunk] };
+    assert_eq!(state.run(repaired), Ok(Answer::Done));
+    assert_eq!(query::clock(&state).expect("readable").chunks_short, 0);
+
+    assert_eq!(state.run(Command::FoundMissing { node: NodeId(2), chunks: vec![chunk] }), Ok(Answer::Done));
+    assert_eq!(query::clock(&state).expect("readable").chunks_short, 1);
+    assert!(state.run(delete("a")).is_ok());
+    assert_eq!(query::clock(&state).expect("readable").chunks_short, 0, "a dead chunk is short of nothing");
+    state.check();
+}
+
+#[test]
+fn conditions_are_decided_against_the_current_version() {
+    let tags = |n| Some(Match::Tags(vec![etag(n)]));
+    let none = || Condition { if_match: None, if_none_match: Some(Match::Any) };
+    let matching = |n| Condition { if_match: tags(n), if_none_match: None };
+    let body = || NewBody::Inline(Bytes::from_static(b"x"));
+    let mut state = State::site();
+    for (condition, expected) in [
+        (matching(1), Err(Rejection::NoSuchKey)),
+        (none(), Ok(())),
+        (none(), Err(Rejection::PreconditionFailed)),
+        (matching(9), Err(Rejection::PreconditionFailed)),
+        (matching(1), Ok(())),
+        (Condition { if_match: Some(Match::Any), if_none_match: tags(9) }, Ok(())),
+        (Condition { if_match: None, if_none_match: tags(1) }, Err(Rejection::PreconditionFailed)),
+    ] {
+        let blob = u128::from(query::clock(&state).expect("readable").seq.0);
+        let outcome = state.run(put("a", blob, 1, 1, body(), condition.clone()));
+        assert_eq!(outcome.map(drop), expected, "{condition:?}");
+        state.check();
+    }
+}
+
+#[test]
+fn multipart_frees_exactly_the_parts_that_were_not_named() {
+    let mut state = State::site();
+    assert!(state.run(upload(50)).is_ok());
+    assert!(state.run(put_part(50, 1, 11, PART_BYTES_MIN)).is_ok());
+    assert!(state.run(put_part(50, 2, 12, 5)).is_ok());
+    assert!(state.run(put_part(50, 2, 13, 6)).is_ok(), "a part may be sent again");
+    assert!(state.run(put_part(50, 7, 17, 8)).is_ok());
+    assert_eq!(state.rows(key::Table::DeadPart), 1, "the replaced attempt");
+
+    let wrong = [
+        (&[][..], Rejection::InvalidPartOrder),
+        (&[(2, 13), (1, 11)], Rejection::InvalidPartOrder),
+        (&[(1, 11), (2, 12)], Rejection::InvalidPart(PartNumber(2))),
+        (&[(1, 11), (3, 13)], Rejection::InvalidPart(PartNumber(3))),
+    ];
+    for (parts, expected) in wrong {
+        assert_eq!(state.run(complete(50, parts)), Err(expected));
+        state.check();
+    }
+    let small = state.run(complete(50, &[(2, 13), (7, 17)]));
+    assert!(matches!(small, Err(Rejection::PartTooSmall { number: PartNumber(2), .. })), "{small:?}");
+
+    let done = state.run(complete(50, &[(1, 11), (2, 13)]));
+    assert!(matches!(done, Ok(Answer::Completed { .. })));
+    assert_eq!(state.rows(key::Table::DeadPart), 2, "and the one that was not named");
+    assert_eq!(state.usage(), UsageRow { objects: 1, bytes: PART_BYTES_MIN + 6, uploads: 0 });
+    assert_eq!(state.run(complete(50, &[(1, 11), (2, 13)])), done, "L4: asked again, answered alike");
+    assert_eq!(state.run(put_part(50, 3, 18, 1)), Err(Rejection::NoSuchUpload));
+    state.check();
+
+    assert!(state.run(delete("besar")).is_ok());
+    assert_eq!(state.rows(key::Table::Part), 0);
+    assert_eq!(state.rows(key::Table::DeadPart), 5, "both parts, and the one that came too late");
+    state.check();
+}
+
+#[test]
+fn an_aborted_upload_leaves_nothing_but_its_dead() {
+    let mut state = State::site();
+    assert!(state.run(upload(50)).is_ok());
+    assert!(state.run(put_part(50, 1, 11, 10)).is_ok());
+    assert_eq!(state.run(Command::DeleteBucket { name: "arsip".into() }), Err(Rejection::BucketNotEmpty));
+    let abort =
+        Command::AbortUpload { bucket: BUCKET, key: "besar".into(), upload: BlobId(Uuid::from_u128(50)) };
+    assert_eq!(state.run(abort.clone()), Ok(Answer::Done));
+    assert_eq!(state.run(abort), Err(Rejection::NoSuchUpload));
+    assert_eq!((state.rows(key::Table::Part), state.rows(key::Table::DeadPart)), (0, 1));
+    state.check();
+}
+
+#[test]
+fn i8_dead_rows_stay_until_every_floor_and_every_store_has_passed() {
+    let mut state = State::site();
+    let mut lives = Vec::new();
+    for node in (1..=3).map(NodeId) {
+        let Ok(Answer::Gateway(life, _)) = state.run(Command::StartGateway { node }) else {
+            panic!("the gateway starts")
+        };
+        lives.push((node, life));
+    }
+    assert!(state.run(put("a", 1, 1, 10, NewBody::Chunks(part(5, 10, 0b111)), Condition::default())).is_ok());
+    assert!(state.run(delete("a")).is_ok());
+    let dead = query::clock(&state).expect("readable").seq;
+    let publish = |(node, incarnation): (NodeId, Incarnation), floor, removed| Command::PublishFloor {
+        node,
+        incarnation,
+        floor,
+        removed,
+    };
+    for (i, life) in lives.iter().enumerate() {
+        assert!(
+            matches!(state.run(Command::ForgetDead { upto: dead }), Err(Rejection::Invalid(_))),
+            "floor {i}"
+        );
+        assert_eq!(state.run(publish(*life, dead, dead)), Ok(Answer::Done));
+    }
+    assert_eq!(state.run(Command::ForgetDead { upto: dead }), Ok(Answer::Done));
+    assert_eq!((state.rows(key::Table::DeadPart), state.rows(key::Table::DeadBlob)), (0, 0));
+    let back = state.run(publish(lives[0], StateSeq(1), dead));
+    assert!(matches!(back, Err(Rejection::Invalid(_))), "a floor never goes back");
+}
+
+#[test]
+fn a_join_token_lets_one_node_in_once() {
+    let mut state = State::site();
+    let hash = [9; 32];
+    let node = NodeRow { name: "new".into(), ..State::node(0) };
+    let add = Command::AddNode { node, token: hash };
+    assert_eq!(state.run(add.clone()), Err(Rejection::InvalidToken));
+    let token = Command::CreateJoinToken { hash, valid: 10 * SECOND, replaces: Some(NodeId(2)) };
+    assert_eq!(state.run(token), Ok(Answer::Done));
+    assert_eq!(state.run(add.clone()), Ok(Answer::Node(NodeId(4))));
+    assert_eq!(state.run(add), Err(Rejection::InvalidToken));
+    let row = query::placement(&state, PlacementGroup(0)).expect("readable");
+    assert_eq!(row.target, Some(vec![NodeId(1), NodeId(4), NodeId(3)]), "the newcomer takes the place");
+    let update = Command::UpdateNode { node: NodeId(2), doors: Doors::default(), store: STORES[1] };
+    assert_eq!(state.run(update), Err(Rejection::NoSuchNode(NodeId(2))), "a replaced node never returns");
+}
+
+#[test]
+fn the_last_admin_stays() {
+    let mut state = State::site();
+    let row = |roles| UserRow { roles, opd: None, scram: None, disabled: false, created: SiteTime(0) };
+    let create = |name: &str, roles| Command::CreateUser { name: name.into(), row: row(roles) };
+    assert_eq!(state.run(create("a", vec![Role::Admin])), Ok(Answer::Done));
+    assert_eq!(state.run(create("b", vec![Role::Sistem])), Ok(Answer::Done));
+    let remove = |name: &str| Command::DeleteUser { name: name.into() };
+    assert_eq!(state.run(remove("a")), Err(Rejection::LastAdmin("a".into())));
+    let demote = Command::UpdateUser { name: "a".into(), row: row(vec![]) };
+    assert_eq!(state.run(demote.clone()), Err(Rejection::LastAdmin("a".into())));
+    assert_eq!(state.run(create("c", vec![Role::Admin])), Ok(Answer::Done));
+    assert_eq!(state.run(demote), Ok(Answer::Done));
+    let key = Command::CreateAccessKey { id: "BTAAAA".into(), user: "b".into(), secret: "s".into() };
+    assert_eq!(state.run(key), Ok(Answer::Done));
+    assert_eq!(state.run(remove("b")), Ok(Answer::Done));
+    assert_eq!(state.rows(key::Table::AccessKey), 0, "its keys go with a user");
+}
+
+/// Commands of a small world, so that histories meet each other.
+fn commands() -> impl Strategy<Value = Command> {
+    let key = || proptest::sample::select(vec!["a", "b", "besar"]);
+    let mask = || proptest::sample::select(vec![0b111_u16, 0b011, 0b110, 0b001]);
+    let chunked = |(key, blob, tag, mask, size): (&str, u64, u8, u16, u64)| {
+        let body = NewBody::Chunks(part(blob, size, mask));
+        put(key, blob.into(), tag, size, body, Condition::default())
+    };
+    prop_oneof![
+        (key(), 0..40_u64, 0..4_u8).prop_map(|(k, b, t)| inline(k, b.into(), t)),
+        (key(), 0..40_u64, 0..4_u8, mask(), 1..20_000_000_u64).prop_map(chunked),
+        key().prop_map(delete),
+        (100..104_u128).prop_map(upload),
+        (100..104_u128, 1..4_u16, prop_oneof![Just(PART_BYTES_MIN), Just(3)])
+            .prop_map(|(u, n, s)| put_part(u, n, 0, s)),
+        (100..104_u128, proptest::collection::vec(1..4_u16, 0..3))
+            .prop_map(|(u, parts)| complete(u, &parts.iter().map(|n| (*n, 0)).collect::<Vec<_>>())),
+        (100..104_u128).prop_map(|u| Command::AbortUpload {
+            bucket: BUCKET,
+            key: "besar".into(),
+            upload: BlobId(Uuid::from_u128(u))
+        }),
+        (0..40_u128, 0..40_u64, 1..4_u64).prop_map(|(blob, attempt, node)| Command::FoundMissing {
+            node: NodeId(node),
+            chunks: vec![ChunkId {
+                blob: BlobId(Uuid::from_u128(blob)),
+                part: PartNumber(1),
+                attempt: Attempt(attempt),
+                sequence: 0
+            }],
+        }),
+    ]
+}
+
+/// Gives the command an attempt of its own, as gateways draw them, and returns the chunks it names.
+fn own_attempt(command: &mut Command, attempt: u64) -> Vec<(BlobId, PartNumber, Attempt, u32)> {
+    match command {
+        Command::PutObject(put) => match &mut put.body {
+            NewBody::Chunks(part) => {
+                part.attempt = Attempt(attempt);
+                vec![(put.blob, PartNumber(1), part.attempt, chunks_of(part.size))]
+            }
+            NewBody::Inline(_) => vec![],
+        },
+        Command::PutPart { upload, number, part, .. } => {
+            part.attempt = Attempt(attempt);
+            vec![(*upload, *number, part.attempt, chunks_of(part.size))]
+        }
+        _ => vec![],
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Commands arrive once, twice, late, after a Settle, or never.
+    #[test]
+    fn every_history_keeps_the_books(
+        mut commands in proptest::collection::vec(commands(), 1..40),
+        arrivals in proptest::collection::vec((0..40_usize, proptest::bool::weighted(0.15)), 1..80),
+    ) {
+        let named: Vec<_> = commands.iter_mut().zip(0..).map(|(c, i)| own_attempt(c, i)).collect();
+        let mut state = State::site();
+        for (step, (i, settle)) in arrivals.into_iter().enumerate() {
+            let i = i % commands.len();
+            let stamp = query::clock(&state).expect("readable").now.0 + SECOND;
+            let id = CommandId(Uuid::from_u128(5000 + i as u128));
+            if settle {
+                state.run(Command::Settle { id, chunks: named[i].clone() }).expect("settling always answers");
+            } else if let Command::CompleteUpload(complete) = &commands[i] {
+                // A completion lists what its gateway has just read.
+                let mut complete = complete.clone();
+                for (number, attempt) in &mut complete.parts {
+                    let row = query::part(&state, complete.upload, *number).expect("readable");
+                    *attempt = row.map_or(Attempt(999), |row| row.attempt);
+                }
+                let id = 9000 + step as u128;
+                let _ = state.run_as(id, stamp, i64::MAX, Command::CompleteUpload(complete));
+            } else {
+                let _ = state.run_as(id.0.as_u128(), stamp, i64::MAX, commands[i].clone());
+            }
+            state.check();
+        }
+    }
+
+    #[test]
+    fn i6_replicas_that_apply_one_history_hold_one_state(history in proptest::collection::vec(commands(), 1..30)) {
+        let (mut a, mut b) = (State::site(), State::site());
+        for command in history {
+            prop_assert_eq!(a.run(command.clone()), b.run(command));
+        }
+        prop_assert_eq!(query::state_hash(&a).expect("readable"), query::state_hash(&b).expect("readable"));
+    }
+
+    #[test]
+    fn commands_survive_their_encoding(command in commands()) {
+        let envelope = Envelope {
+            id: CommandId(Uuid::from_u128(1)), stamp: SiteTime(-5), deadline: SiteTime(i64::MAX),
+            gateway: Some((NodeId(3), Incarnation(4))), command,
+        };
+        let bytes = codec::encode(&envelope);
+        prop_assert_eq!(codec::decode::<Envelope>(&bytes).expect("what was encoded decodes"), envelope);
+        for cut in 0..bytes.len() {
+            prop_assert!(codec::decode::<Envelope>(&bytes[..cut]).is_err(), "cut at {}", cut);
+        }
+    }
+
+    #[test]
+    fn garbage_is_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = codec::decode::<Envelope>(&bytes);
+        let _ = codec::decode::<BlobRow>(&bytes);
+    }
+}
