@@ -194,11 +194,7 @@ pub fn list_objects(
     let mut from = match after {
         After::Start => whole.to_vec(),
         After::Key(key) => [row_key(key.as_bytes()), vec![0]].concat(),
-        After::Line(line)
-            if !delimiter.is_empty() && line.ends_with(delimiter) && line.len() > prefix.len() =>
-        {
-            prefix_end(&row_key(line.as_bytes()))
-        }
+        After::Line(line) if is_common(line, prefix, delimiter) => prefix_end(&row_key(line.as_bytes())),
         After::Line(line) => [row_key(line.as_bytes()), vec![0]].concat(),
     }
     .max(whole.to_vec());
@@ -241,6 +237,13 @@ pub fn list_objects(
     let more = lines.len() > limit;
     lines.truncate(limit);
     Ok((lines, more))
+}
+
+/// Whether a line is a common prefix: the first delimiter behind the prefix ends it. A key may
+/// end in the delimiter without being one (prefix `/`, delimiter `//`, key `//`).
+fn is_common(line: &str, prefix: &str, delimiter: &str) -> bool {
+    let rest = line.strip_prefix(prefix).unwrap_or_default();
+    !delimiter.is_empty() && rest.find(delimiter).is_some_and(|at| at + delimiter.len() == rest.len())
 }
 
 /// Uploads under way in a bucket, by key then id, whose key starts with `prefix`, after `after`.
