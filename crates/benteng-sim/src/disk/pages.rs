@@ -1,0 +1,98 @@
+//! Contents of a file, sparse, in pages that two images of it share until one changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const PAGE: u64 = 4096;
+
+/// The bytes of a file; missing pages are zeros.
+#[derive(Clone, Default)]
+pub(super) struct Pages {
+    len: u64,
+    pages: BTreeMap<u64, Arc<[u8; PAGE as usize]>>,
+}
+
+impl Pages {
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(super) fn read(&self, offset: u64, n: usize) -> Vec<u8> {
+        let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut out = vec![0; n.min(left)];
+        let mut done = 0;
+        while done < out.len() {
+            let (page, at) = place(offset + done as u64);
+            let piece = (PAGE as usize - at).min(out.len() - done);
+            if let Some(bytes) = self.pages.get(&page) {
+                out[done..done + piece].copy_from_slice(&bytes[at..at + piece]);
+            }
+            done += piece;
+        }
+        out
+    }
+
+    pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
+        let mut done = 0;
+        while done < bytes.len() {
+            let (page, at) = place(offset + done as u64);
+            let piece = (PAGE as usize - at).min(bytes.len() - done);
+            let target = self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE as usize]));
+            Arc::make_mut(target)[at..at + piece].copy_from_slice(&bytes[done..done + piece]);
+            done += piece;
+        }
+        if !bytes.is_empty() {
+            self.extend(offset + bytes.len() as u64);
+        }
+    }
+
+    /// Zeroes `offset..offset + n` and extends the file to its end.
+    pub(super) fn zero(&mut self, offset: u64, n: u64) {
+        self.erase(offset, offset + n);
+        if n > 0 {
+            self.extend(offset + n);
+        }
+    }
+
+    pub(super) fn extend(&mut self, len: u64) {
+        self.len = self.len.max(len);
+    }
+
+    pub(super) fn set_len(&mut self, len: u64) {
+        if len < self.len {
+            // What was cut off must not come back when the file grows again.
+            self.erase(len, self.len);
+        }
+        self.len = len;
+    }
+
+    /// Flips the bits of `mask` in a byte inside the file.
+    pub(super) fn flip(&mut self, offset: u64, mask: u8) {
+        if offset < self.len {
+            let (page, at) = place(offset);
+            let target = self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE as usize]));
+            Arc::make_mut(target)[at] ^= mask;
+        }
+    }
+
+    fn erase(&mut self, from: u64, to: u64) {
+        if from >= to {
+            return;
+        }
+        let touched: Vec<u64> =
+            self.pages.range(from / PAGE..=(to - 1) / PAGE).map(|(page, _)| *page).collect();
+        for page in touched {
+            let start = from.max(page * PAGE) - page * PAGE;
+            let end = to.min((page + 1) * PAGE) - page * PAGE;
+            if end - start == PAGE {
+                self.pages.remove(&page);
+            } else if let Some(bytes) = self.pages.get_mut(&page) {
+                Arc::make_mut(bytes)[start as usize..end as usize].fill(0);
+            }
+        }
+    }
+}
+
+fn place(offset: u64) -> (u64, usize) {
+    (offset / PAGE, (offset % PAGE) as usize)
+}

@@ -1,0 +1,341 @@
+//! The ordered store of a simulated host: every version of a key since the last flush, so
+//! that a crash can return to any batch boundary after it, and a snapshot is a number.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Bound, RangeInclusive};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use benteng_host::{Batch, Clock, Error, Fut, Kv, KvView, Op, Result, Visit, sleep};
+use bytes::Bytes;
+
+use crate::disk::Errno;
+use crate::random::{SimRng, below, coin, draw, stream};
+
+/// Pairs that a scan takes under the lock at a time; its visitor runs outside of it.
+const SCAN_STEP: usize = 64;
+
+/// Values of a key by the batch that wrote them, ascending; `None` is a removal.
+type Versions = Vec<(u64, Option<Bytes>)>;
+
+#[derive(Default)]
+struct State {
+    map: BTreeMap<Bytes, Versions>,
+    /// Keys that have more than one version, or end in a removal.
+    untidy: BTreeSet<Bytes>,
+    /// The last batch written, and the last one surely durable.
+    written: u64,
+    flushed: u64,
+    /// Views in use, by the batch that they see last.
+    views: BTreeMap<u64, usize>,
+    generation: u64,
+    write_latency: Option<RangeInclusive<Duration>>,
+    flush_latency: Option<RangeInclusive<Duration>>,
+}
+
+impl State {
+    fn set(&mut self, key: &Bytes, value: Option<Bytes>) {
+        let batch = self.written;
+        let versions = self.map.entry(key.clone()).or_default();
+        match versions.last_mut() {
+            Some((last, slot)) if *last == batch => *slot = value,
+            _ => versions.push((batch, value)),
+        }
+        if versions.len() > 1 || versions.iter().any(|(_, value)| value.is_none()) {
+            self.untidy.insert(key.clone());
+        }
+    }
+
+    fn apply(&mut self, batch: Batch) {
+        self.written += 1;
+        for op in batch.ops {
+            match op {
+                Op::Put(key, value) => self.set(&key, Some(value)),
+                Op::Delete(key) => {
+                    if self.map.contains_key(&key) {
+                        self.set(&key, None);
+                    }
+                }
+                Op::DeleteRange(from, to) => {
+                    let Some(range) = range(&from, &to) else { continue };
+                    let live = |(_, versions): &(&Bytes, &Versions)| {
+                        versions.last().is_some_and(|(_, v)| v.is_some())
+                    };
+                    let keys: Vec<Bytes> =
+                        self.map.range::<[u8], _>(range).filter(live).map(|(key, _)| key.clone()).collect();
+                    keys.iter().for_each(|key| self.set(key, None));
+                }
+            }
+        }
+    }
+
+    /// Forgets versions that neither a view nor a crash can show again.
+    fn tidy(&mut self) {
+        let oldest = self.views.keys().next().copied().unwrap_or(u64::MAX).min(self.flushed);
+        let map = &mut self.map;
+        self.untidy.retain(|key| {
+            let Some(versions) = map.get_mut(key) else { return false };
+            let seen = versions.partition_point(|(batch, _)| *batch <= oldest);
+            versions.drain(..seen.saturating_sub(1));
+            if let [(batch, None)] = versions[..]
+                && batch <= oldest
+            {
+                map.remove(key);
+                return false;
+            }
+            versions.len() > 1 || versions.iter().any(|(_, value)| value.is_none())
+        });
+    }
+
+    /// Undoes every batch after `last`.
+    fn rewind(&mut self, last: u64) {
+        self.map.retain(|_, versions| {
+            versions.retain(|(batch, _)| *batch <= last);
+            !versions.is_empty()
+        });
+        self.written = last;
+        self.flushed = last;
+        self.views.clear();
+        self.tidy();
+    }
+}
+
+/// The bounds of `from..to` (an empty `to` is the end), unless they hold no key.
+fn range<'a>(from: &'a [u8], to: &'a [u8]) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+    if to.is_empty() {
+        return Some((Bound::Included(from), Bound::Unbounded));
+    }
+    (from < to).then_some((Bound::Included(from), Bound::Excluded(to)))
+}
+
+struct Shared {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    rng: Mutex<SimRng>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn pass(&self, range: Option<RangeInclusive<Duration>>) {
+        let Some(range) = range else { return };
+        let latency = draw(&mut self.rng.lock().unwrap_or_else(PoisonError::into_inner), &range);
+        sleep(&*self.clock, latency).await;
+    }
+}
+
+/// What a host's store holds, and the handle to its crashes. It survives restarts.
+pub struct SimKv {
+    shared: Arc<Shared>,
+}
+
+impl SimKv {
+    /// An empty store. `clock` times latencies, `seed` draws them.
+    pub fn new(clock: Arc<dyn Clock>, seed: u64) -> Arc<SimKv> {
+        let rng = Mutex::new(stream(seed, "kv"));
+        Arc::new(SimKv { shared: Arc::new(Shared { clock, state: Mutex::default(), rng }) })
+    }
+
+    /// The store for the software of this boot. Handles of earlier boots fail.
+    pub fn open(&self) -> Arc<dyn Kv> {
+        let generation = self.shared.lock().generation;
+        Arc::new(OpenKv { shared: self.shared.clone(), generation })
+    }
+
+    /// The process ends, however: without a log, the state is that of the last flush or, as
+    /// `rng` decides, of a later batch that a flush in the background happened to reach.
+    pub fn crash(&self, rng: &mut SimRng) {
+        let mut state = self.shared.lock();
+        let later = state.written - state.flushed;
+        let last = if coin(rng) { state.flushed } else { state.flushed + below(rng, later + 1) };
+        state.rewind(last);
+        state.generation += 1;
+    }
+
+    /// The store is gone: empty, as after the loss of its directory.
+    pub fn lose(&self) {
+        let mut state = self.shared.lock();
+        *state = State { generation: state.generation + 1, ..State::default() };
+    }
+
+    /// How long writes and flushes take, drawn evenly from these ranges.
+    pub fn set_latency(&self, write: RangeInclusive<Duration>, flush: RangeInclusive<Duration>) {
+        let mut state = self.shared.lock();
+        state.write_latency = Some(write);
+        state.flush_latency = Some(flush);
+    }
+
+    /// Batches written so far, and of those how many are surely durable.
+    pub fn position(&self) -> (u64, u64) {
+        let state = self.shared.lock();
+        (state.written, state.flushed)
+    }
+}
+
+struct OpenKv {
+    shared: Arc<Shared>,
+    generation: u64,
+}
+
+/// A view of the state after one batch; its versions are kept while it lives.
+struct View {
+    shared: Arc<Shared>,
+    generation: u64,
+    last: u64,
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        if state.generation == self.generation
+            && let Some(count) = state.views.get_mut(&self.last)
+        {
+            *count -= 1;
+            if *count == 0 {
+                state.views.remove(&self.last);
+            }
+        }
+    }
+}
+
+fn stale(op: &'static str) -> Error {
+    Error::new(op, "store of an earlier boot", Errno::ESTALE.into())
+}
+
+impl OpenKv {
+    fn view(&self) -> Result<View> {
+        let mut state = self.shared.lock();
+        if state.generation != self.generation {
+            return Err(stale("read store"));
+        }
+        let last = state.written;
+        *state.views.entry(last).or_default() += 1;
+        Ok(View { shared: self.shared.clone(), generation: self.generation, last })
+    }
+}
+
+impl View {
+    /// Up to [`SCAN_STEP`] pairs of the range, from its start or its end.
+    fn step(&self, range: (Bound<&[u8]>, Bound<&[u8]>), back: bool) -> Result<Vec<(Bytes, Bytes)>> {
+        let state = self.shared.lock();
+        if state.generation != self.generation {
+            return Err(stale("scan store"));
+        }
+        let pair = |(key, versions): (&Bytes, &Versions)| Some((key.clone(), self.value(versions)?));
+        let keys = state.map.range::<[u8], _>(range);
+        Ok(if back {
+            keys.rev().filter_map(pair).take(SCAN_STEP).collect()
+        } else {
+            keys.filter_map(pair).take(SCAN_STEP).collect()
+        })
+    }
+
+    fn value(&self, versions: &Versions) -> Option<Bytes> {
+        let seen = versions.partition_point(|(batch, _)| *batch <= self.last);
+        versions[..seen].last().and_then(|(_, value)| value.clone())
+    }
+
+    fn walk(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        back: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+    ) -> Result<()> {
+        let Some((lower, upper)) = range(from, to) else { return Ok(()) };
+        let mut reached: Option<Bytes> = None;
+        loop {
+            let pairs = match &reached {
+                None => self.step((lower, upper), back)?,
+                Some(key) if back => self.step((lower, Bound::Excluded(key)), back)?,
+                Some(key) => self.step((Bound::Excluded(key), upper), back)?,
+            };
+            for (key, value) in &pairs {
+                if visit(key, value).is_break() {
+                    return Ok(());
+                }
+            }
+            match pairs.into_iter().nth(SCAN_STEP - 1) {
+                Some((last, _)) => reached = Some(last),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+impl KvView for View {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        let state = self.shared.lock();
+        if state.generation != self.generation {
+            return Err(stale("read store"));
+        }
+        Ok(state.map.get(key).and_then(|versions| self.value(versions)))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+        self.walk(from, to, false, visit)
+    }
+
+    fn scan_back(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+        self.walk(from, to, true, visit)
+    }
+}
+
+impl KvView for OpenKv {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.view()?.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+        self.view()?.scan(from, to, visit)
+    }
+
+    fn scan_back(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+        self.view()?.scan_back(from, to, visit)
+    }
+}
+
+impl Kv for OpenKv {
+    fn snapshot(&self) -> Result<Arc<dyn KvView>> {
+        Ok(Arc::new(self.view()?))
+    }
+
+    fn write(&self, batch: Batch) -> Fut<Result<()>> {
+        let (shared, generation) = (self.shared.clone(), self.generation);
+        Box::pin(async move {
+            let latency = {
+                let mut state = shared.lock();
+                if state.generation != generation {
+                    return Err(stale("write store"));
+                }
+                state.apply(batch);
+                state.write_latency.clone()
+            };
+            shared.pass(latency).await;
+            Ok(())
+        })
+    }
+
+    fn flush(&self) -> Fut<Result<()>> {
+        let (shared, generation) = (self.shared.clone(), self.generation);
+        Box::pin(async move {
+            let (upto, latency) = {
+                let state = shared.lock();
+                (state.written, state.flush_latency.clone())
+            };
+            shared.pass(latency).await;
+            let mut state = shared.lock();
+            if state.generation != generation {
+                return Err(stale("flush store"));
+            }
+            state.flushed = state.flushed.max(upto);
+            state.tidy();
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

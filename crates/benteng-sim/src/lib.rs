@@ -1,0 +1,34 @@
+//! The simulated machine: what stands behind the seams of `benteng-host` when a site runs
+//! inside one thread, from one seed, with faults. Dev only.
+//!
+//! Way of a test: a driver builds a [`SimHost`] per node and a `turmoil` simulation, gives
+//! each node's software the [`benteng_host::Host`] of its boot ([`SimHost::run`]), steps
+//! the simulation, and between steps asks the control handles for faults: [`SimDisk`] and
+//! [`SimKv`] survive the crash of their host, [`SimClock`] drifts and jumps, [`Gate`]
+//! pauses, and says when a node has stopped itself.
+//!
+//! Everything draws from streams of one seed ([`stream`]): the same seed gives the same
+//! run, byte for byte. Outside of a simulation only disk and store without latencies work.
+
+mod clock; // drifting clocks that jump, over simulated time
+mod disk; // files with a page cache, a durable image, and faults
+mod fate; // abort: the host stops, the driver crashes it
+mod gate; // pause and end of all tasks of a host
+mod host; // all of it for one node
+mod kv; // the ordered store: versions, flush position, crash to a batch boundary
+mod net; // sockets of turmoil, reads and writes split at random
+mod random; // streams of the seed
+mod tasks; // tasks behind the gate, computations inline
+
+pub use clock::SimClock;
+pub use disk::{DiskCall, SimDisk};
+pub use fate::SimFate;
+pub use gate::Gate;
+pub use host::{Ending, SimHost};
+pub use kv::SimKv;
+pub use net::SimNet;
+pub use random::{SimRandom, SimRng, stream};
+pub use tasks::SimTasks;
+
+#[cfg(test)]
+mod testing; // runs a test's future on a simulated host
