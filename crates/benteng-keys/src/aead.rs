@@ -16,7 +16,8 @@ pub(crate) struct Cipher(LessSafeKey);
 
 impl Cipher {
     pub(crate) fn new(key: &SecretBytes32) -> Cipher {
-        let key = UnboundKey::new(&AES_256_GCM, key.expose()).expect("AES-256-GCM takes 32 bytes, and they are");
+        let key =
+            UnboundKey::new(&AES_256_GCM, key.expose()).expect("AES-256-GCM takes 32 bytes, and they are");
         Cipher(LessSafeKey::new(key))
     }
 

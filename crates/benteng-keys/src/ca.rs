@@ -10,8 +10,8 @@ use std::time::Duration;
 use benteng_host::{Random, Wall, random_array};
 use benteng_meta::ids::{NodeId, SiteId};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SerialNumber,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -36,7 +36,8 @@ pub fn node_name(node: NodeId, site: SiteId) -> String {
 
 /// Reads [`node_name`] back; `None` for any other name.
 pub fn parse_node_name(name: &str) -> Option<(NodeId, SiteId)> {
-    let (node, site) = name.strip_prefix("node-")?.strip_suffix(NAME_END)?.strip_suffix('.')?.split_once('.')?;
+    let (node, site) =
+        name.strip_prefix("node-")?.strip_suffix(NAME_END)?.strip_suffix('.')?.split_once('.')?;
     let parsed = (node.parse().ok()?, SiteId(Uuid::try_parse(site).ok()?));
     // One spelling per identity: no leading zero or plus, no dashes, no capitals.
     (node_name(parsed.0, parsed.1) == name).then_some(parsed)
@@ -81,7 +82,7 @@ pub struct SiteCa {
     issuer: Issuer<'static, KeyPair>,
 }
 
-fn bad(subject: impl ToString, reason: impl ToString) -> Error {
+fn bad(subject: &str, reason: &dyn std::fmt::Display) -> Error {
     Error::Certificate { subject: subject.to_string(), reason: reason.to_string() }
 }
 
@@ -104,7 +105,7 @@ fn serial(random: &dyn Random) -> SerialNumber {
 }
 
 fn key_pair(subject: &str) -> Result<KeyPair> {
-    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|e| bad(subject, e))
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|e| bad(subject, &e))
 }
 
 fn key_cipher(root: &RootKey, site: SiteId) -> (Cipher, Vec<u8>) {
@@ -117,7 +118,12 @@ impl SiteCa {
     /// Makes the CA of `site`, valid for 20 years from `now`, and its stored form.
     ///
     /// Errors: `Certificate`, if rcgen refuses.
-    pub fn generate(root: &RootKey, site: SiteId, now: Wall, random: &dyn Random) -> Result<(SiteCa, StoredCa)> {
+    pub fn generate(
+        root: &RootKey,
+        site: SiteId,
+        now: Wall,
+        random: &dyn Random,
+    ) -> Result<(SiteCa, StoredCa)> {
         let subject = format!("site {site}");
         let mut params = CertificateParams::default();
         params.distinguished_name = name(&format!("Benteng {subject}"));
@@ -127,7 +133,7 @@ impl SiteCa {
         params.not_before = instant!(seconds(now).saturating_sub(BACKDATE.as_secs()));
         params.not_after = instant!(seconds(now).saturating_add(CA_LIFE.as_secs()));
         let pair = key_pair(&subject)?;
-        let certificate = params.self_signed(&pair).map_err(|e| bad(&subject, e))?.der().to_vec();
+        let certificate = params.self_signed(&pair).map_err(|e| bad(&subject, &e))?.der().to_vec();
 
         let nonce = random_array(random);
         let (cipher, aad) = key_cipher(root, site);
@@ -149,14 +155,14 @@ impl SiteCa {
         let (cipher, aad) = key_cipher(root, stored.site);
         let mut key = Zeroizing::new(stored.sealed_key.clone());
         let key = cipher.open(stored.nonce, &aad, &mut key).map_err(|_| Error::Unwrap { what: "CA key" })?;
-        let pair = KeyPair::try_from(&*key).map_err(|e| bad(&subject, e))?;
+        let pair = KeyPair::try_from(&*key).map_err(|e| bad(&subject, &e))?;
         // The certificate lies beside the key in plain, so it is held against it here.
         let mut params = CertificateParams::default();
         params.distinguished_name = name(&format!("Benteng {subject}"));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let spki = rcgen::PublicKeyData::subject_public_key_info(&pair);
         if !contains(&stored.certificate, &spki) {
-            return Err(bad(&subject, "the stored certificate is not that of the stored key"));
+            return Err(bad(&subject, &"the stored certificate is not that of the stored key"));
         }
         let issuer = Issuer::new(params, pair);
         Ok(SiteCa { site: stored.site, certificate: stored.certificate.clone(), issuer })
@@ -190,24 +196,25 @@ impl SiteCa {
     ) -> Result<NodeCert> {
         let own = node_name(node, self.site);
         if let Some(foreign) = names.iter().find(|name| is_reserved(name)) {
-            return Err(bad(&own, format!("{foreign:?} would name a node; identities are not extra names")));
+            return Err(bad(&own, &format!("{foreign:?} would name a node; identities are not extra names")));
         }
         if validity.from >= validity.until {
-            return Err(bad(&own, "its validity is empty"));
+            return Err(bad(&own, &"its validity is empty"));
         }
         let mut all = vec![own.clone()];
         all.extend_from_slice(names);
-        let mut params = CertificateParams::new(all).map_err(|e| bad(&own, e))?;
+        let mut params = CertificateParams::new(all).map_err(|e| bad(&own, &e))?;
         params.distinguished_name = name(&own);
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(serial(random));
         params.not_before = instant!(seconds(validity.from));
         params.not_after = instant!(seconds(validity.until));
         let pair = key_pair(&own)?;
-        let certificate = params.signed_by(&pair, &self.issuer).map_err(|e| bad(&own, e))?;
+        let certificate = params.signed_by(&pair, &self.issuer).map_err(|e| bad(&own, &e))?;
         Ok(NodeCert {
             cert_der: certificate.der().to_vec(),
             key_der: Zeroizing::new(pair.serialize_der()),

@@ -29,7 +29,9 @@ impl RootKey {
             // The field is of our own naming and holds no NUL, so the pair is unambiguous.
             self.expand("dev credential", format!("{field}\0{name}").as_bytes(), &mut bytes);
             // The alphabets have 32 and 64 letters, so the remainder is even.
-            Zeroizing::new(bytes.iter().map(|b| char::from(alphabet[usize::from(*b) % alphabet.len()])).collect())
+            Zeroizing::new(
+                bytes.iter().map(|b| char::from(alphabet[usize::from(*b) % alphabet.len()])).collect(),
+            )
         };
         let id: Zeroizing<String> = text("access key id", UPPER, 18);
         DevCredential {
@@ -56,8 +58,13 @@ mod tests {
             got.admin_token.as_str(),
         ];
         assert_eq!(all.map(str::len), [20, 40, 24, 43]);
-        assert!(all[0].starts_with("BT") && all[0].bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()));
-        assert_eq!(all.join(" "), "GOLDEN_DEV");
+        assert!(
+            all[0].starts_with("BT") && all[0].bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+        );
+        assert_eq!(
+            all.join(" "),
+            "BTI54PMMTXVOUUSOWIYI fm5aYCqZsQ6.GQRY.O6jBVtZmryKseP8UV4duls3 wB49TEhL8HVq3C78ZxIQpZr2 eBpzA0PzkemjufFlFEfEcma4ES4ScdV44zh_O0B9agq"
+        );
     }
 
     #[test]

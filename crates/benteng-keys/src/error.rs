@@ -9,7 +9,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// AEAD failed on the sealed root key: another passphrase, or the sealed key is damaged.
-    #[error("the passphrase does not open the sealed root key; try again, or restore the sealed key from backup")]
+    #[error(
+        "the passphrase does not open the sealed root key; try again, or restore the sealed key from backup"
+    )]
     WrongPassphrase,
     /// The key file is not what [`crate::RootKey::to_file_text`] writes.
     #[error("the root key file is not readable: {reason}; restore it from where it was kept")]
@@ -46,13 +48,17 @@ pub enum Error {
         what: &'static str,
     },
     /// A key-encryption key of this version is not loaded (or was destroyed).
-    #[error("key-encryption key version {version} is not loaded; unseal the node, or the version was destroyed")]
+    #[error(
+        "key-encryption key version {version} is not loaded; unseal the node, or the version was destroyed"
+    )]
     UnknownKek {
         /// The version asked for.
         version: KekVersion,
     },
     /// A different key is already loaded under this version.
-    #[error("key-encryption key version {version} is loaded with another key; the state is damaged, stop and restore")]
+    #[error(
+        "key-encryption key version {version} is loaded with another key; the state is damaged, stop and restore"
+    )]
     KekConflict {
         /// The version.
         version: KekVersion,
@@ -68,8 +74,10 @@ pub enum Error {
         frame: u32,
     },
     /// Body ciphertext has a length that no frames of this chunk have.
-    #[error("{len} bytes from frame {first_frame} of chunk {sequence} of blob {blob} are not whole frames of it; \
-             read another copy")]
+    #[error(
+        "{len} bytes from frame {first_frame} of chunk {sequence} of blob {blob} are not whole frames of it; \
+             read another copy"
+    )]
     FrameBounds {
         /// The blob being read.
         blob: BlobId,
@@ -87,7 +95,9 @@ pub enum Error {
         blob: BlobId,
     },
     /// A sealed value of the ordered store does not authenticate (S6: never a rejection).
-    #[error("a stored value of {len} bytes does not authenticate; rebuild this node's state from log and peers")]
+    #[error(
+        "a stored value of {len} bytes does not authenticate; rebuild this node's state from log and peers"
+    )]
     Value {
         /// Length of the sealed value in bytes.
         len: usize,
@@ -113,7 +123,9 @@ pub enum Error {
         reason: String,
     },
     /// Argon2 refused its parameters or had no memory.
-    #[error("Argon2id with {memory_kib} KiB, {passes} passes, {lanes} lanes is refused; use the default cost")]
+    #[error(
+        "Argon2id with {memory_kib} KiB, {passes} passes, {lanes} lanes is refused; use the default cost"
+    )]
     Cost {
         /// Memory in KiB.
         memory_kib: u32,

@@ -98,9 +98,8 @@ impl PartLayout {
     /// Where `frames` of chunk `sequence` lie in its ciphertext, in bytes; cut to the chunk.
     pub fn cipher_range(&self, sequence: u32, frames: Range<u32>) -> Range<usize> {
         let len = self.chunk_cipher(sequence);
-        let at = |frame: u32| {
-            usize::try_from(frame).unwrap_or(usize::MAX).saturating_mul(FRAME_CIPHER).min(len)
-        };
+        let at =
+            |frame: u32| usize::try_from(frame).unwrap_or(usize::MAX).saturating_mul(FRAME_CIPHER).min(len);
         at(frames.start)..at(frames.end).max(at(frames.start))
     }
 
@@ -176,7 +175,13 @@ mod tests {
         let got: Vec<_> = layout.pieces(c - 1..2 * c + 100).collect();
         let full = CHUNK_CIPHER_MAX;
         let want = vec![
-            Piece { sequence: 0, frames: 63..64, cipher: full - FRAME_CIPHER..full, skip: FRAME_PLAIN - 1, take: 1 },
+            Piece {
+                sequence: 0,
+                frames: 63..64,
+                cipher: full - FRAME_CIPHER..full,
+                skip: FRAME_PLAIN - 1,
+                take: 1,
+            },
             Piece { sequence: 1, frames: 0..64, cipher: 0..full, skip: 0, take: CHUNK_PLAIN },
             Piece { sequence: 2, frames: 0..1, cipher: 0..26, skip: 0, take: 10 },
         ];

@@ -29,7 +29,9 @@ pub use ca::{NodeCert, SiteCa, StoredCa, Validity, node_name, parse_node_name};
 pub use dev::DevCredential;
 pub use error::{Error, Result};
 pub use frames::{Last, Opener, Sealed, Sealer, frame_crcs_match};
-pub use layout::{CHUNK_CIPHER_MAX, CHUNK_FRAMES, CHUNK_PLAIN, FRAME_CIPHER, FRAME_PLAIN, PartLayout, Piece, TAG};
+pub use layout::{
+    CHUNK_CIPHER_MAX, CHUNK_FRAMES, CHUNK_PLAIN, FRAME_CIPHER, FRAME_PLAIN, PartLayout, Piece, TAG,
+};
 pub use records::{RECORD_OVERHEAD, RecordKey, RecordKeys};
 pub use secret::SecretBytes32;
 pub use unseal::{Cost, RootKey, SealedRoot};

@@ -81,10 +81,12 @@ impl RootKey {
             return Err(bad("there is text behind the check line"));
         }
         let mut secret = SecretBytes32::new([0; 32]);
-        hex::decode_to_slice(key, secret.expose_mut()).map_err(|_| bad("the key is not 64 hex characters"))?;
+        hex::decode_to_slice(key, secret.expose_mut())
+            .map_err(|_| bad("the key is not 64 hex characters"))?;
         let mut stored = [0; 16];
         let check = check.strip_prefix("check ").ok_or(bad("the third line is not a check value"))?;
-        hex::decode_to_slice(check, &mut stored).map_err(|_| bad("the check value is not 32 hex characters"))?;
+        hex::decode_to_slice(check, &mut stored)
+            .map_err(|_| bad("the check value is not 32 hex characters"))?;
         let root = RootKey(secret);
         if !same_bytes(&root.check_value(), &stored) {
             return Err(bad("the key does not match its check value"));
@@ -210,8 +212,8 @@ impl SealedRoot {
             .trim()
             .strip_prefix(SEALED_HEADER)
             .ok_or(Error::SealedRoot { reason: "the first line is not `benteng-sealed-root v1`" })?;
-        let bytes =
-            hex::decode(body.trim()).map_err(|_| Error::SealedRoot { reason: "the second line is not hex" })?;
+        let bytes = hex::decode(body.trim())
+            .map_err(|_| Error::SealedRoot { reason: "the second line is not hex" })?;
         SealedRoot::from_bytes(&bytes)
     }
 }

@@ -54,7 +54,13 @@ impl ValueSealer {
     ///
     /// K1: `salt` must be 32 fresh random bytes, durable *before* the first call of
     /// [`ValueSealer::seal`], and used for one `ValueSealer` in all time: its counter starts at 0.
-    pub fn new(root: &RootKey, store: StoreId, purpose: &str, salt_number: u32, salt: [u8; 32]) -> ValueSealer {
+    pub fn new(
+        root: &RootKey,
+        store: StoreId,
+        purpose: &str,
+        salt_number: u32,
+        salt: [u8; 32],
+    ) -> ValueSealer {
         let cipher = cipher(&store_secret(root, store, purpose), &salt);
         ValueSealer { cipher, salt_number, counter: AtomicU64::new(0) }
     }
@@ -98,13 +104,10 @@ fn pack(plain: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Reads flag and body back; `None` if they are not what `pack` writes.
-fn unpack(mut packed: Vec<u8>) -> Option<Bytes> {
-    match packed.first()? {
-        &RAW => {
-            packed.remove(0);
-            Some(packed.into())
-        }
-        &LZ4 => {
+fn unpack(packed: Vec<u8>) -> Option<Bytes> {
+    match *packed.first()? {
+        RAW => Some(Bytes::from(packed).slice(1..)),
+        LZ4 => {
             let (len, body) = packed[1..].split_first_chunk::<4>()?;
             let len = usize::try_from(u32::from_be_bytes(*len)).ok().filter(|&len| len <= PLAIN_MAX)?;
             let plain = lz4_flex::block::decompress(body, len).ok()?;

@@ -120,7 +120,12 @@ fn check_of(key: &SecretBytes32) -> [u8; 8] {
     out
 }
 
-pub(crate) fn wrap(kek: &SecretBytes32, owner: &Owner, key: &SecretBytes32, random: &dyn Random) -> WrappedKey {
+pub(crate) fn wrap(
+    kek: &SecretBytes32,
+    owner: &Owner,
+    key: &SecretBytes32,
+    random: &dyn Random,
+) -> WrappedKey {
     let nonce = random_array(random);
     // Encrypted in place: what remains in the array is ciphertext.
     let mut ciphertext = *key.expose();
