@@ -83,7 +83,6 @@ impl SimHost {
         self.clock.boot();
         let mut state = self.lock();
         state.boots += 1;
-        state.ending = None;
         Host {
             clock: Arc::new(self.clock.clone()),
             random: self.random.clone(),
@@ -122,7 +121,8 @@ impl SimHost {
         }
     }
 
-    /// How this boot's software came to stand still, if it did.
+    /// How this boot's software came to stand still, if it did; until the devices have been
+    /// told what they keep.
     pub fn ending(&self) -> Option<Ending> {
         self.lock().ending.clone().or_else(|| self.gate.stopped().map(Ending::Stopped))
     }
@@ -134,19 +134,23 @@ impl SimHost {
 
     /// After `sim.crash`: the process died, the machine stayed up. The store returns to a flush.
     pub fn kill(&self) {
+        let mut state = self.lock();
+        state.ending = None;
         self.disk.kill();
-        self.kv.crash(&mut self.lock().rng);
+        self.kv.crash(&mut state.rng);
     }
 
     /// After `sim.crash`: the machine lost its power.
     pub fn power_loss(&self) {
         let mut state = self.lock();
+        state.ending = None;
         self.disk.power_loss(&mut state.rng);
         self.kv.crash(&mut state.rng);
     }
 
     /// After `sim.crash`: the machine is replaced by one with empty devices.
     pub fn lose_devices(&self) {
+        self.lock().ending = None;
         self.disk.lose();
         self.kv.lose();
     }

@@ -50,6 +50,14 @@ impl Change {
     }
 }
 
+/// What a power cut leaves of an unsynced change.
+#[derive(Clone, Copy)]
+enum Fate {
+    Lost,
+    Whole,
+    Torn,
+}
+
 #[derive(Default)]
 pub(super) struct Inode {
     cache: Pages,
@@ -112,28 +120,24 @@ impl Inode {
     /// Of the unsynced changes some last whole, some in part, some not.
     pub(super) fn power_loss(&mut self, rng: &mut SimRng) {
         let count = self.dirty.len() as u64;
-        // Independent fates seldom give the plain cases, so these are drawn too.
-        let until = match below(rng, 4) {
-            0 => 0,
-            1 => count,
-            _ => below(rng, count + 1),
-        };
-        let prefix_only = coin(rng);
-        for (i, (_, change)) in (0_u64..).zip(std::mem::take(&mut self.dirty)) {
-            let fate = match i.cmp(&until) {
-                _ if until == 0 || until == count => u64::from(until == count),
-                std::cmp::Ordering::Less if prefix_only => 1,
-                std::cmp::Ordering::Equal if prefix_only => 2,
-                std::cmp::Ordering::Greater if prefix_only => 0,
-                _ => below(rng, 3),
+        // Independent fates seldom give the plain cases, so these are drawn by themselves.
+        let (kind, until) = (below(rng, 4), below(rng, count + 1));
+        for (i, (_, change)) in (0..).zip(std::mem::take(&mut self.dirty)) {
+            let fate = match kind {
+                0 => Fate::Lost,
+                1 => Fate::Whole,
+                2 if i < until => Fate::Whole,
+                2 if i > until => Fate::Lost,
+                2 => Fate::Torn,
+                _ => [Fate::Lost, Fate::Whole, Fate::Torn][below(rng, 3) as usize],
             };
             match fate {
-                1 => change.apply(&mut self.durable),
-                2 => change.tear(&mut self.durable, rng),
+                Fate::Whole => change.apply(&mut self.durable),
+                Fate::Torn => change.tear(&mut self.durable, rng),
                 // Lengths go through the file system's journal, and what was written after a
                 // cut lies in new blocks: it does not last without it.
-                _ if matches!(change, Change::Cut { .. }) => break,
-                _ => {}
+                Fate::Lost if matches!(change, Change::Cut { .. }) => break,
+                Fate::Lost => {}
             }
         }
         self.cache = self.durable.clone();

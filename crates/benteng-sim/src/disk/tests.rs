@@ -61,7 +61,7 @@ fn read(disk: &SimDisk, name: &str) -> Option<Bytes> {
 
 /// What a power cut can leave after `work`, over many seeds.
 fn outcomes<T: Ord>(work: impl Fn(&SimDisk), look: impl Fn(&SimDisk) -> T) -> BTreeSet<T> {
-    let seen = (0..300).map(|seed| {
+    let seen = (0..1500).map(|seed| {
         let disk = disk(seed);
         work(&disk);
         disk.power_loss(&mut stream(seed, "test"));
