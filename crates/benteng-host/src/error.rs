@@ -19,6 +19,10 @@ pub struct Error {
 
 impl Error {
     /// Names the operation and the object of a raw I/O error.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers hand over what they have: `&str`, `Display` of a path"
+    )]
     pub fn new(op: &'static str, object: impl ToString, source: io::Error) -> Error {
         Error { op, object: object.to_string(), source }
     }

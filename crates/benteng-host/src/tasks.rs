@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use futures::channel::oneshot;
@@ -47,7 +48,8 @@ pub async fn compute<T: Send + 'static>(
 
 /// Handle of a running task: a future of its end. Dropping it ends the task at its next `.await`.
 pub struct Task {
-    end: Fut<Result<(), TaskFailed>>,
+    /// Only ever reached through `&mut`: the lock makes the handle shareable, and is never contended.
+    end: Mutex<Fut<Result<(), TaskFailed>>>,
     /// Ends the task when dropped.
     _abort: Box<dyn Any + Send + Sync>,
 }
@@ -55,7 +57,7 @@ pub struct Task {
 impl Task {
     /// Made by implementations of [`Tasks`]: `end` completes with the task, and dropping `abort` ends it.
     pub fn new(end: Fut<Result<(), TaskFailed>>, abort: Box<dyn Any + Send + Sync>) -> Task {
-        Task { end, _abort: abort }
+        Task { end: Mutex::new(end), _abort: abort }
     }
 }
 
@@ -63,6 +65,6 @@ impl Future for Task {
     type Output = Result<(), TaskFailed>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.end.as_mut().poll(cx)
+        self.end.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll(cx)
     }
 }

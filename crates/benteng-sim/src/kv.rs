@@ -100,8 +100,11 @@ impl State {
     }
 }
 
+/// Where a scan starts and ends.
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// The bounds of `from..to` (an empty `to` is the end), unless they hold no key.
-fn range<'a>(from: &'a [u8], to: &'a [u8]) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+fn range<'a>(from: &'a [u8], to: &'a [u8]) -> Option<Bounds<'a>> {
     if to.is_empty() {
         return Some((Bound::Included(from), Bound::Unbounded));
     }
@@ -218,7 +221,7 @@ impl OpenKv {
 
 impl View {
     /// Up to [`SCAN_STEP`] pairs of the range, from its start or its end.
-    fn step(&self, range: (Bound<&[u8]>, Bound<&[u8]>), back: bool) -> Result<Vec<(Bytes, Bytes)>> {
+    fn step(&self, range: Bounds<'_>, back: bool) -> Result<Vec<(Bytes, Bytes)>> {
         let state = self.shared.lock();
         if state.generation != self.generation {
             return Err(stale("scan store"));

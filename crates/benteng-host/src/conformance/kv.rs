@@ -140,7 +140,8 @@ async fn single_keys(store: &dyn Kv) {
 }
 
 async fn ops_of_a_batch_apply_in_order(store: &dyn Kv) {
-    let rows: &[(&[Op], &[(&str, &str)])] = &[
+    type Row<'a> = (&'a [Op], &'a [(&'a str, &'a str)]);
+    let rows: &[Row<'_>] = &[
         (&[put("a", "1"), put("a", "2")], &[("a", "2")]),
         (&[put("a", "1"), delete("a")], &[]),
         (&[delete("a"), put("a", "1")], &[("a", "1")]),

@@ -99,10 +99,10 @@ fn error(op: &'static str, object: &Arc<str>, e: rocksdb::Error) -> Error {
 }
 
 fn io_error(e: rocksdb::Error) -> io::Error {
-    io::Error::new(kind_of(e.kind(), e.as_ref()), e)
+    io::Error::new(kind_of(&e.kind(), e.as_ref()), e)
 }
 
-fn kind_of(kind: rocksdb::ErrorKind, text: &str) -> io::ErrorKind {
+fn kind_of(kind: &rocksdb::ErrorKind, text: &str) -> io::ErrorKind {
     // The C interface gives errno as text alone.
     if text.contains("No space left on device") || text.contains("Disk quota exceeded") {
         return io::ErrorKind::StorageFull;

@@ -114,21 +114,21 @@ async fn ready(shared: &Shared, generation: u64) {
     }
 }
 
-/// A call that was made: its latency, what it holds meanwhile, and whether the device is good.
-struct Made<A> {
+/// A call that was made: what it holds during its latency, and whether the device is good.
+struct Made<A, F> {
     begun: A,
+    finish: F,
     latency: Duration,
     good: bool,
 }
 
 /// Makes a call; `None` if the host stops in the middle of it.
-fn begin<A, T>(
-    shared: &Shared,
-    generation: u64,
-    call: DiskCall,
-    begin: impl FnOnce(&mut State, bool) -> io::Result<A>,
-    finish: impl FnOnce(&mut State, A, bool) -> io::Result<T>,
-) -> io::Result<Option<(Made<A>, impl FnOnce(&mut State, A, bool) -> io::Result<T>)>> {
+fn begin<A, T, B, F>(shared: &Shared, generation: u64, steps: Steps<B, F>) -> io::Result<Option<Made<A, F>>>
+where
+    B: FnOnce(&mut State, bool) -> io::Result<A>,
+    F: FnOnce(&mut State, A, bool) -> io::Result<T>,
+{
+    let Steps { call, begin, finish } = steps;
     let mut state = shared.lock();
     if state.generation != generation {
         return Err(Errno::ESTALE.into());
@@ -137,8 +137,7 @@ fn begin<A, T>(
     match state.course(call) {
         Course::Crash { half } => {
             shared.gate.stop(format!("power or process ended at disk operation {}", state.changes));
-            let begun = begin(&mut state, false);
-            let (begun, ended) = match begun {
+            let (begun, ended) = match begin(&mut state, false) {
                 Ok(begun) if half => (None, Some(finish(&mut state, begun, true))),
                 begun => (Some(begun), None),
             };
@@ -156,21 +155,18 @@ fn begin<A, T>(
                 _ => Duration::ZERO..=Duration::ZERO,
             };
             let latency = draw(&mut state.rng, &range);
-            Ok(Some((Made { begun, latency, good: matches!(course, Course::Whole) }, finish)))
+            Ok(Some(Made { begun, finish, latency, good: matches!(course, Course::Whole) }))
         }
     }
 }
 
-async fn run<A, T>(
-    shared: &Shared,
-    generation: u64,
-    steps: Steps<
-        impl FnOnce(&mut State, bool) -> io::Result<A>,
-        impl FnOnce(&mut State, A, bool) -> io::Result<T>,
-    >,
-) -> io::Result<T> {
+async fn run<A, T, B, F>(shared: &Shared, generation: u64, steps: Steps<B, F>) -> io::Result<T>
+where
+    B: FnOnce(&mut State, bool) -> io::Result<A>,
+    F: FnOnce(&mut State, A, bool) -> io::Result<T>,
+{
     ready(shared, generation).await;
-    let Some((made, finish)) = begin(shared, generation, steps.call, steps.begin, steps.finish)? else {
+    let Some(made) = begin(shared, generation, steps)? else {
         return std::future::pending().await;
     };
     if !made.latency.is_zero() {
@@ -181,7 +177,7 @@ async fn run<A, T>(
     if state.generation != generation {
         return Err(Errno::ESTALE.into());
     }
-    finish(&mut state, made.begun, made.good)
+    (made.finish)(&mut state, made.begun, made.good)
 }
 
 impl Disk for Mount {

@@ -68,9 +68,9 @@ fn a_host_survives_its_ends_and_says_how_it_ended() {
         assert_eq!((host.boots(), host.ending()), (boot, Some(want)));
         sim.crash("node-1");
         if boot % 2 == 0 {
-            host.kill()
+            host.kill();
         } else {
-            host.power_loss()
+            host.power_loss();
         }
         sim.bounce("node-1");
     }
@@ -129,14 +129,9 @@ fn trace(seed: u64) -> Vec<String> {
                     break;
                 }
                 let mut answer = [0; 16];
-                while let Ok(n @ 1..) = connection.read(&mut answer).await {
-                    note(format!("{:?} {:?} {:?}", host.clock.now(), host.clock.wall(), &answer[..n]));
-                    if n < 8 {
-                        break;
-                    }
-                    sleep(&*host.clock, Duration::from_micros(700)).await;
-                    break;
-                }
+                let Ok(n @ 1..) = connection.read(&mut answer).await else { break };
+                note(format!("{:?} {:?} {:?}", host.clock.now(), host.clock.wall(), &answer[..n]));
+                sleep(&*host.clock, Duration::from_micros(700)).await;
             }
             Ok::<(), benteng_host::Error>(())
         })

@@ -131,6 +131,6 @@ fn kinds_of_errors_that_callers_tell_apart() {
         (Rocks::Corruption, "Corruption: block checksum mismatch", io::ErrorKind::InvalidData),
     ];
     for (kind, text, want) in rows {
-        assert_eq!(kind_of(kind, text), want, "{text}");
+        assert_eq!(kind_of(&kind, text), want, "{text}");
     }
 }
