@@ -253,7 +253,10 @@ impl Link {
     }
 
     /// Queues the opening of a stream. `Err` gives the request back if the link is closed.
-    pub(crate) fn open(self: &Arc<Self>, request: Request) -> std::result::Result<(Inbound, Outbound), Request> {
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        request: Request,
+    ) -> std::result::Result<(Inbound, Outbound), Request> {
         self.used.store(micros(self.clock.now()), Ordering::Relaxed);
         let mut state = self.state();
         if state.closed.is_some() {

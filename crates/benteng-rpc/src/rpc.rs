@@ -120,6 +120,13 @@ pub struct Rpc {
     me: NodeId,
 }
 
+/// Connections tried for one call: a peer that accepts and closes must not be dialled in a loop.
+const TRIES: usize = 3;
+
+fn closes_at_once(node: NodeId, lane: Lane) -> Error {
+    Error::Unreachable { node, lane, why: "it closes every connection at once".to_owned() }
+}
+
 /// How far a call or an opening got, for the error after its deadline.
 struct Progress {
     started: Mono,
@@ -197,7 +204,13 @@ impl Rpc {
         result
     }
 
-    async fn call_inner(&self, to: NodeId, lane: Lane, request: Request, deadline: Duration) -> Result<Reply> {
+    async fn call_inner(
+        &self,
+        to: NodeId,
+        lane: Lane,
+        request: Request,
+        deadline: Duration,
+    ) -> Result<Reply> {
         let method = request.method;
         check_fit(&request.parts)?;
         let peer = self.peer(to, lane)?;
@@ -205,7 +218,7 @@ impl Rpc {
         let mut progress = Progress { started: clock.now(), sent: None };
         let attempt = async {
             let mut request = request;
-            loop {
+            for _ in 0..TRIES {
                 let link = peer.link(&self.core, lane).await?;
                 let Some(_place) = link.place().await else { continue };
                 match link.begin(request) {
@@ -213,11 +226,11 @@ impl Rpc {
                         progress.sent = Some((link.clone(), pending.id));
                         return pending.reply().await;
                     }
-                    // It closed under our hands and nothing was sent: dial anew, within the
-                    // deadline, and held back by the back-off once a dial fails.
+                    // It closed under our hands and nothing was sent: dial anew.
                     Err(unsent) => request = unsent,
                 }
             }
+            Err(closes_at_once(to, lane))
         };
         match timeout(clock, deadline, Box::pin(attempt)).await {
             Ok(result) => result,
@@ -254,13 +267,14 @@ impl Rpc {
         let started = clock.now();
         let attempt = async {
             let mut request = request;
-            loop {
+            for _ in 0..TRIES {
                 let link = peer.link(&self.core, lane).await?;
                 match link.open(request) {
                     Ok((inbound, outbound)) => return Ok((outbound, inbound)),
                     Err(unsent) => request = unsent,
                 }
             }
+            Err(closes_at_once(to, lane))
         };
         match timeout(clock, deadline, Box::pin(attempt)).await {
             Ok(result) => result,

@@ -1,5 +1,7 @@
 //! Who is at the other end of a connection: the seam between TLS and the simulator's plain hello.
 
+use std::fmt::Display;
+
 use benteng_host::{Fut, Stream};
 use benteng_meta::ids::NodeId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,7 +31,7 @@ impl PlainHello {
     }
 }
 
-fn broken(peer: impl ToString, why: impl ToString) -> Error {
+fn broken(peer: &dyn Display, why: &dyn Display) -> Error {
     Error::Handshake { peer: peer.to_string(), why: why.to_string() }
 }
 
@@ -44,24 +46,24 @@ fn hello(me: NodeId, expect: NodeId) -> [u8; 20] {
 
 async fn read_hello(stream: &mut Box<dyn Stream>, peer: &str) -> Result<(NodeId, NodeId)> {
     let mut bytes = [0; 20];
-    stream.read_exact(&mut bytes).await.map_err(|e| broken(peer, e))?;
+    stream.read_exact(&mut bytes).await.map_err(|e| broken(&peer, &e))?;
     let (magic, ids) = bytes.split_at(4);
     if magic != MAGIC {
-        return Err(broken(peer, "it does not say hello"));
+        return Err(broken(&peer, &"it does not say hello"));
     }
     let id = |at: usize| ids[at..].first_chunk::<8>().map(|b| NodeId(u64::from_be_bytes(*b)));
-    id(0).zip(id(8)).ok_or_else(|| broken(peer, "it does not say hello"))
+    id(0).zip(id(8)).ok_or_else(|| broken(&peer, &"it does not say hello"))
 }
 
 impl Secure for PlainHello {
     fn connect(&self, mut stream: Box<dyn Stream>, expect: NodeId) -> Fut<Result<Box<dyn Stream>>> {
         let me = self.me;
         Box::pin(async move {
-            stream.write_all(&hello(me, expect)).await.map_err(|e| broken(expect, e))?;
-            stream.flush().await.map_err(|e| broken(expect, e))?;
+            stream.write_all(&hello(me, expect)).await.map_err(|e| broken(&expect, &e))?;
+            stream.flush().await.map_err(|e| broken(&expect, &e))?;
             let (who, _) = read_hello(&mut stream, &expect.to_string()).await?;
             if who != expect {
-                return Err(broken(expect, format!("node {who} answered")));
+                return Err(broken(&expect, &format!("node {who} answered")));
             }
             Ok(stream)
         })
@@ -71,10 +73,10 @@ impl Secure for PlainHello {
         let me = self.me;
         Box::pin(async move {
             let (who, expect) = read_hello(&mut stream, "a caller").await?;
-            stream.write_all(&hello(me, NodeId(0))).await.map_err(|e| broken(who, e))?;
-            stream.flush().await.map_err(|e| broken(who, e))?;
+            stream.write_all(&hello(me, NodeId(0))).await.map_err(|e| broken(&who, &e))?;
+            stream.flush().await.map_err(|e| broken(&who, &e))?;
             if expect != me {
-                return Err(broken(who, format!("it looks for node {expect}")));
+                return Err(broken(&who, &format!("it looks for node {expect}")));
             }
             Ok((stream, who))
         })

@@ -176,7 +176,8 @@ async fn serve_link(core: Arc<Core>, stream: Box<dyn Stream>, node: NodeId, lane
     let (read, write) = tokio::io::split(stream);
     let mut writer = core.host.tasks.spawn("rpc writer", Box::pin(write_loop(link.clone(), write)));
     let mut reader = Reader::new(link.clone(), read);
-    let mut handlers = Handlers { core, link: link.clone(), running: FuturesUnordered::new(), calls: Arc::default() };
+    let mut handlers =
+        Handlers { core, link: link.clone(), running: FuturesUnordered::new(), calls: Arc::default() };
     loop {
         tokio::select! {
             biased;

@@ -126,7 +126,10 @@ impl Pipe {
     /// A handle was dropped before its direction ended: the peer shall know.
     fn abandon(&self) {
         if self.state().broken.is_none() {
-            self.break_off(Error::Closed { node: self.link.peer, why: "this side dropped the stream".to_owned() });
+            self.break_off(Error::Closed {
+                node: self.link.peer,
+                why: "this side dropped the stream".to_owned(),
+            });
             self.link.forget_stream(self.id);
             // If the link is closed the peer has noticed already.
             let _ = self.link.send(self.id, Message::Reset(Refusal::new(0, "")));
@@ -163,7 +166,8 @@ impl Inbound {
                     state.queued -= cost;
                     state.taken += cost;
                     // Granted back in large steps, and at the latest when a full window is taken.
-                    let granted = (state.taken >= window.div_ceil(4)).then(|| std::mem::take(&mut state.taken));
+                    let granted =
+                        (state.taken >= window.div_ceil(4)).then(|| std::mem::take(&mut state.taken));
                     let gone = state.remote_ended || state.broken.is_some();
                     drop(state);
                     if let (Some(Ok(bytes)), false) = (granted.map(u32::try_from), gone) {

@@ -1,7 +1,7 @@
 //! Mutual TLS 1.3 under the site's own CA (I5): both ends prove to be a node of this site,
 //! and which one. Membership is checked above, against the allow list.
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -62,11 +62,11 @@ impl TimeProvider for WallTime {
     }
 }
 
-fn unusable(why: impl ToString) -> Error {
+fn unusable(why: impl Display) -> Error {
     Error::Identity { why: why.to_string() }
 }
 
-fn broken(peer: impl ToString, why: impl ToString) -> Error {
+fn broken(peer: &dyn Display, why: &dyn Display) -> Error {
     Error::Handshake { peer: peer.to_string(), why: why.to_string() }
 }
 
@@ -132,18 +132,19 @@ impl MutualTls {
 
 /// The one node of `site` that a verified certificate names.
 fn identity(site: SiteId, certificates: Option<&[CertificateDer<'_>]>) -> Result<NodeId> {
-    let leaf = certificates.and_then(|chain| chain.first()).ok_or_else(|| broken("a node", "no certificate"))?;
-    let (_, leaf) = X509Certificate::from_der(leaf).map_err(|e| broken("a node", e))?;
-    let names = leaf.subject_alternative_name().map_err(|e| broken("a node", e))?;
+    let leaf =
+        certificates.and_then(|chain| chain.first()).ok_or_else(|| broken(&"a node", &"no certificate"))?;
+    let (_, leaf) = X509Certificate::from_der(leaf).map_err(|e| broken(&"a node", &e))?;
+    let names = leaf.subject_alternative_name().map_err(|e| broken(&"a node", &e))?;
     let mut nodes = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
         GeneralName::DNSName(name) => parse_node_name(name),
         _ => None,
     });
     match (nodes.next(), nodes.next()) {
         (Some((node, of)), None) if of == site => Ok(node),
-        (Some((node, of)), None) => Err(broken(format!("node {node}"), format!("it belongs to site {of}"))),
-        (Some(_), Some(_)) => Err(broken("a node", "its certificate names several nodes")),
-        (None, _) => Err(broken("a node", "its certificate names no node")),
+        (Some((node, of)), None) => Err(broken(&format!("node {node}"), &format!("it belongs to site {of}"))),
+        (Some(_), Some(_)) => Err(broken(&"a node", &"its certificate names several nodes")),
+        (None, _) => Err(broken(&"a node", &"its certificate names no node")),
     }
 }
 
@@ -152,13 +153,13 @@ impl Secure for MutualTls {
         let site = self.site;
         let connector = self.configs().connector;
         Box::pin(async move {
-            let name = ServerName::try_from(node_name(expect, site)).map_err(|e| broken(expect, e))?;
-            let stream = connector.connect(name, stream).await.map_err(|e| broken(expect, e))?;
+            let name = ServerName::try_from(node_name(expect, site)).map_err(|e| broken(&expect, &e))?;
+            let stream = connector.connect(name, stream).await.map_err(|e| broken(&expect, &e))?;
             let (_, session) = stream.get_ref();
             let who = identity(site, session.peer_certificates())?;
             // rustls has matched the name already; a certificate that names a second node is refused here.
             if who != expect || session.alpn_protocol() != Some(ALPN) {
-                return Err(broken(expect, format!("node {who} answered, or another protocol")));
+                return Err(broken(&expect, &format!("node {who} answered, or another protocol")));
             }
             Ok(Box::new(stream) as Box<dyn Stream>)
         })
@@ -168,11 +169,11 @@ impl Secure for MutualTls {
         let site = self.site;
         let acceptor = self.configs().acceptor;
         Box::pin(async move {
-            let stream = acceptor.accept(stream).await.map_err(|e| broken("a caller", e))?;
+            let stream = acceptor.accept(stream).await.map_err(|e| broken(&"a caller", &e))?;
             let (_, session) = stream.get_ref();
             let who = identity(site, session.peer_certificates())?;
             if session.alpn_protocol() != Some(ALPN) {
-                return Err(broken(format!("node {who}"), "it speaks another protocol"));
+                return Err(broken(&format!("node {who}"), &"it speaks another protocol"));
             }
             Ok((Box::new(stream) as Box<dyn Stream>, who))
         })

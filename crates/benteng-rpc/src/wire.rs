@@ -171,7 +171,8 @@ impl Outgoing {
         let len = head.len() + parts.iter().map(Bytes::len).sum::<usize>();
 
         let mut header = [0; HEADER];
-        header[..4].copy_from_slice(&u32::try_from(len).expect("check_fit has bounded the bytes").to_be_bytes());
+        header[..4]
+            .copy_from_slice(&u32::try_from(len).expect("check_fit has bounded the bytes").to_be_bytes());
         header[8] = message.kind();
         header[12..].copy_from_slice(&id.to_be_bytes());
         let body: Vec<&[u8]> = std::iter::once(head).chain(parts.iter().map(|part| &part[..])).collect();
@@ -329,6 +330,14 @@ fn get_parts(mut body: Bytes) -> Option<Vec<Bytes>> {
         parts.push(body.split_to(len));
     }
     body.is_empty().then_some(parts)
+}
+
+#[cfg(test)]
+impl Outgoing {
+    /// All sealed bytes.
+    pub(crate) fn into_vec(self) -> Vec<u8> {
+        self.segments.iter().flat_map(|segment| segment.to_vec()).collect()
+    }
 }
 
 #[cfg(test)]
