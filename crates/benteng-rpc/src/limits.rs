@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use crate::message::Lane;
+
 /// Bounds of one [`crate::Rpc`]. Both ends should agree on `window` and `in_flight`.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Calls under way per connection; the next caller waits (within its deadline). A server
     /// takes twice as many, since a caller that gave up frees his place at once, and refuses more.
     pub in_flight: usize,
+    /// The same for the chunk lane, whose requests and replies are large.
+    pub chunks_in_flight: usize,
     /// Streams open at once per connection; the server refuses more.
     pub streams: usize,
     /// Bytes of one direction of a stream that may be sent and not yet taken by the receiver.
@@ -33,6 +37,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             in_flight: 256,
+            chunks_in_flight: 64,
             streams: 64,
             window: 4 << 20,
             dial: Duration::from_secs(3),
@@ -47,9 +52,18 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Calls under way on a connection of `lane`.
+    pub(crate) fn in_flight(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Unary | Lane::Log => self.in_flight,
+            Lane::Chunks => self.chunks_in_flight,
+        }
+    }
+
     /// The same limits within what the wire and the machine can keep.
     pub(crate) fn clamped(mut self) -> Limits {
         self.in_flight = self.in_flight.clamp(1, 65_536);
+        self.chunks_in_flight = self.chunks_in_flight.clamp(1, 65_536);
         self.streams = self.streams.clamp(1, 65_536);
         self.window = self.window.clamp(64 << 10, 1 << 30);
         self.backoff_max = self.backoff_max.max(self.backoff_min);

@@ -3,7 +3,7 @@
 
 mod pump;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -88,8 +88,11 @@ pub(crate) struct Link {
 #[derive(Default)]
 struct State {
     queue: VecDeque<(u64, Message)>,
-    calls: HashMap<u64, oneshot::Sender<std::result::Result<Reply, Refusal>>>,
-    streams: HashMap<u64, Arc<Pipe>>,
+    /// How many of the queued are answers: those a peer can ask for without end.
+    answers: usize,
+    /// Ordered maps: they are walked when the link closes, and the simulator replays that.
+    calls: BTreeMap<u64, oneshot::Sender<std::result::Result<Reply, Refusal>>>,
+    streams: BTreeMap<u64, Arc<Pipe>>,
     next_id: u64,
     /// When the unanswered ping was sent.
     pinged: Option<Mono>,
@@ -121,6 +124,9 @@ impl Drop for Pending {
     }
 }
 
+/// Answers that may be queued beyond those to a full set of calls.
+const ANSWERS_SPARE: usize = 1024;
+
 fn micros(at: Mono) -> u64 {
     u64::try_from(at.0.as_micros()).unwrap_or(u64::MAX)
 }
@@ -130,7 +136,7 @@ impl Link {
         let LinkParts { peer, lane, end, clock, counters, limits, health } = parts;
         let now = micros(clock.now());
         Arc::new(Link {
-            places: Semaphore::new(limits.in_flight),
+            places: Semaphore::new(limits.in_flight(lane)),
             state: Mutex::new(State { next_id: 1, ..State::default() }),
             queued: Notify::new(),
             heard: AtomicU64::new(now),
@@ -178,6 +184,7 @@ impl Link {
             }
             state.closed = Some(why.to_owned());
             state.queue.clear();
+            state.answers = 0;
             (std::mem::take(&mut state.calls), std::mem::take(&mut state.streams))
         };
         self.shut.store(true, Ordering::Release);
@@ -216,17 +223,35 @@ impl Link {
     }
 
     /// Queues a frame that has passed `check_fit`. Errors: `Closed`, not queued.
+    ///
+    /// What a peer can provoke without end (replies, pongs, resets) is bounded: one that asks
+    /// on and on and reads nothing loses its connection (I7). Streams are bounded by their windows.
     pub(crate) fn send(&self, id: u64, message: Message) -> Result<()> {
         {
             let mut state = self.state();
             if state.closed.is_none() {
+                state.answers += usize::from(message.is_answer());
+                let deaf = state.answers > 2 * self.limits.in_flight(self.lane) + ANSWERS_SPARE;
                 state.queue.push_back((id, message));
                 drop(state);
-                self.queued.notify_one();
+                if deaf {
+                    probe("rpc_deaf_peer");
+                    self.counters.garbage.increment(1);
+                    self.close("the peer asks and does not read the answers");
+                } else {
+                    self.queued.notify_one();
+                }
                 return Ok(());
             }
         }
         Err(self.closed_error())
+    }
+
+    /// Takes the next frame to write.
+    fn next_queued(state: &mut State) -> Option<(u64, Message)> {
+        let (id, message) = state.queue.pop_front()?;
+        state.answers -= usize::from(message.is_answer());
+        Some((id, message))
     }
 
     /// Waits for a place for one more call; `None` if the link closes first.
@@ -274,16 +299,14 @@ impl Link {
 
     /// Takes in a stream that the peer opens; `None` if there are too many, or the id is in use.
     pub(crate) fn admit_stream(self: &Arc<Self>, id: u64) -> Option<(Inbound, Outbound)> {
-        let handles = {
-            let mut state = self.state();
-            let full = state.streams.len() >= self.limits.streams || state.streams.contains_key(&id);
-            (!full && state.closed.is_none()).then(|| {
-                let (pipe, inbound, outbound) = Pipe::new(id, self.clone());
-                state.streams.insert(id, pipe);
-                (inbound, outbound)
-            })
-        };
-        handles
+        let mut state = self.state();
+        let full = state.streams.len() >= self.limits.streams || state.streams.contains_key(&id);
+        if full || state.closed.is_some() {
+            return None;
+        }
+        let (pipe, inbound, outbound) = Pipe::new(id, self.clone());
+        state.streams.insert(id, pipe);
+        Some((inbound, outbound))
     }
 
     pub(crate) fn forget_stream(&self, id: u64) {
@@ -311,14 +334,14 @@ impl Link {
             Message::Reply(reply) => {
                 self.proven.fetch_max(id, Ordering::Relaxed);
                 // Nobody waits after a deadline or a drop: a late reply is nobody's.
-                if let Some(call) = self.state().calls.remove(&id) {
+                let call = self.state().calls.remove(&id);
+                if let Some(call) = call {
                     let _ = call.send(reply);
                 }
                 Ok(None)
             }
             Message::Ping => {
-                // Bounded by the peer's own clock; a flood of pings fills no queue, since the
-                // reader is the only one that answers them and waits for nothing else.
+                // A link that has just closed needs no pong.
                 let _ = self.send(id, Message::Pong);
                 Ok(None)
             }

@@ -1,7 +1,7 @@
 //! Who may talk, where they are, and the standing connection of each lane to them.
 //! One dial at a time per (peer, lane); whoever needs the connection meanwhile shares it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use benteng_host::{Mono, Task, probe, random_u64};
@@ -25,7 +25,7 @@ type Outcome = std::result::Result<Arc<Link>, String>;
 /// The known peers of a node.
 #[derive(Default)]
 pub(crate) struct Peers {
-    known: RwLock<HashMap<NodeId, Arc<Peer>>>,
+    known: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
 }
 
 /// One peer.

@@ -1,6 +1,6 @@
 //! The front of the transport: calls, streams, and the preface that opens a connection.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ pub(crate) struct Core {
     pub(crate) counters: Arc<Counters>,
     pub(crate) peers: Peers,
     /// The newest accepted connection of each (peer, lane): an older one is superseded.
-    pub(crate) accepted: Mutex<HashMap<(NodeId, Lane), Weak<Link>>>,
+    pub(crate) accepted: Mutex<BTreeMap<(NodeId, Lane), Weak<Link>>>,
 }
 
 impl Core {

@@ -1,7 +1,7 @@
 //! Accepting: handshake, allow list, and the service behind it. One task per connection owns
 //! the tasks of the requests that came by it; when it ends, they end.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -199,7 +199,7 @@ struct Handlers {
     link: Arc<Link>,
     running: FuturesUnordered<Task>,
     /// Ids of the calls under way.
-    calls: Arc<Mutex<HashSet<u64>>>,
+    calls: Arc<Mutex<BTreeSet<u64>>>,
 }
 
 impl Handlers {
@@ -225,7 +225,7 @@ impl Handlers {
         }
         let admitted = {
             let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-            calls.len() < 2 * self.core.limits.in_flight && calls.insert(id)
+            calls.len() < 2 * self.core.limits.in_flight(self.link.lane) && calls.insert(id)
         };
         if !admitted {
             self.core.counters.overloads.increment(1);

@@ -106,6 +106,11 @@ impl Message {
         }
     }
 
+    /// Whether a peer makes us send it, and no window bounds how often.
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(self, Message::Reply(_) | Message::Pong | Message::Reset(_))
+    }
+
     /// About how many bytes it takes on the wire.
     pub(crate) fn len(&self) -> usize {
         HEADER + self.parts().iter().map(Bytes::len).sum::<usize>()

@@ -13,6 +13,8 @@ use crate::wire::{Message, Outgoing, decode};
 
 /// Room made for each read.
 const READ_ROOM: usize = 64 << 10;
+/// Less spare room than this makes for small reads; less content than this is cheap to move.
+const SMALL: usize = 4 << 10;
 /// A batch of frames is encoded up to about this many bytes before it is written.
 const BATCH: usize = 1 << 20;
 const SLICES: usize = 64;
@@ -67,8 +69,10 @@ impl Reader {
 
     /// Reads more bytes; false when the link is closed.
     async fn fill(&mut self) -> bool {
-        if self.buffer.capacity() == self.buffer.len() {
-            // While handed-out parts still share the old memory this allocates new one.
+        let spare = self.buffer.capacity() - self.buffer.len();
+        // While handed-out parts share the old memory this allocates anew. Not while a large
+        // frame is nearly complete: `decode` has made its room, and moving it is dear.
+        if spare == 0 || (spare < SMALL && self.buffer.len() < SMALL) {
             self.buffer.reserve(READ_ROOM);
         }
         let link = self.link.clone();
@@ -140,7 +144,7 @@ fn take_batch(link: &Link, out: &mut Outgoing) -> u64 {
         let mut state = link.state();
         let mut bytes = 0;
         while bytes < BATCH {
-            let Some((id, message)) = state.queue.pop_front() else { break };
+            let Some((id, message)) = Link::next_queued(&mut state) else { break };
             bytes += message.len();
             taken.push((id, message));
         }

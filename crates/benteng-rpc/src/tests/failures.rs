@@ -157,6 +157,16 @@ async fn garbage_closes_the_connection_and_is_counted() {
 }
 
 #[tokio::test]
+async fn i7_a_peer_that_asks_and_never_reads_is_dropped() {
+    let pair = Pair::new(limits()).await;
+    let mut stream = raw(&pair).await;
+    let pings = frames(&vec![(1, Message::Ping); 1_000]);
+    let asking = async { while stream.write_all(&pings).await.is_ok() {} };
+    benteng_host::timeout(&*real::host().clock, SOON, asking).await.expect("I7: the answers pile up");
+    pair.echo().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_wrong_hello_or_preface_is_refused() {
     counted();
     let pair = Pair::new(limits()).await;
@@ -255,7 +265,7 @@ async fn a_peer_that_accepts_and_closes_is_not_dialled_in_a_loop() {
         }
     };
     let result = futures::future::select(Box::pin(pair.echo()), Box::pin(shut)).await;
-    let futures::future::Either::Left((result, _)) = result else { panic!("the door is never done") };
+    let futures::future::Either::Left((result, _)) = result;
     assert!(matches!(result, Err(Error::Unreachable { .. } | Error::Closed { .. })), "{result:?}");
     assert!(pair.net.connects() <= 3);
 }

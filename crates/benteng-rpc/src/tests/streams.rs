@@ -74,9 +74,9 @@ async fn dropping_either_half_resets_the_stream_at_the_other_end() {
         inbound.next().await.unwrap().unwrap();
         let (mut kept_out, mut kept_in) = (Some(out), Some(inbound));
         if which == "outbound" {
-            kept_out = None
+            kept_out = None;
         } else {
-            kept_in = None
+            kept_in = None;
         }
         until("the service saw it", || pair.answers.ended.lock().unwrap().is_some()).await;
         let ended = pair.answers.ended.lock().unwrap().clone().unwrap();
