@@ -1,9 +1,35 @@
 //! Everything openraft (floor 3): the log store on the journal, the state machine on the
 //! ordered store, snapshots, membership, [`Group::propose`] and [`Group::read`].
 //! The only crate that names openraft.
+//!
+//! Down: [`Group::propose`] -> `propose` (batch, forward to the leader, settle) -> openraft ->
+//! `log` -> `benteng_journal` on a majority -> `machine` -> `benteng_meta::apply` -> `state`.
+//! Back: [`Group::read`] -> `read` (one ReadIndex round for all who wait) -> `state` -> rows.
+//!
+//! Not here: what commands mean (`benteng-meta`), which nodes should be members
+//! (`benteng-objects` decides and calls [`Group::set_members`]).
 
+mod check; // what must hold before Raft may start (S3)
+mod clock; // site time
 mod error; // why a proposal or a read failed
 mod group; // the handle that the floors above use
+mod log; // the Raft log on the journal
+mod machine; // apply, snapshots
+mod members; // membership changes, never interleaved
+mod methods; // numbers of the RPC methods
+mod network; // openraft's network on our transport
+mod propose; // commands on their way to the log
+mod read; // ReadIndex rounds
+mod runtime; // openraft's runtime on the host's seams
+mod service; // what other nodes ask of this group
+mod snapshot; // snapshots between nodes
+mod state; // rows, prefixed and sealed
+mod types; // what openraft is instantiated with
+mod upkeep; // flush, snapshot and purge; the leader's clock
+mod wire; // our encoding of what is stored and sent
 
 pub use error::{Error, Result};
-pub use group::{Group, View};
+pub use group::{Group, GroupOptions, GroupStatus, View};
+
+#[cfg(test)]
+mod tests;

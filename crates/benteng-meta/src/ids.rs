@@ -102,6 +102,12 @@ number_id!(
     KekVersion, u32, "key version"
 );
 
+impl From<u64> for NodeId {
+    fn from(id: u64) -> NodeId {
+        NodeId(id)
+    }
+}
+
 impl GroupId {
     /// The only group there is today.
     pub const MAIN: GroupId = GroupId(0);

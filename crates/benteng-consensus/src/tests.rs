@@ -1,0 +1,123 @@
+//! Three nodes in one process, over real sockets, disks and RocksDB; and openraft's own suite.
+
+mod suite; // openraft's storage suite, also with a reopening between every two calls
+mod trio; // three groups that can be stopped, wiped and started
+
+use std::time::Duration;
+
+use benteng_meta::ids::*;
+use benteng_meta::{Answer, Command, Rejection, Role, UserRow, query};
+
+use crate::Error;
+use trio::{Trio, until};
+
+fn create_user(name: &str) -> Command {
+    let row =
+        UserRow { roles: vec![Role::Sistem], opd: None, scram: None, disabled: false, created: SiteTime(0) };
+    Command::CreateUser { name: name.into(), row }
+}
+
+fn has_user(view: &crate::View, name: &str) -> bool {
+    let key = benteng_meta::key::user(name);
+    query::get::<UserRow>(&**view, &key).expect("the state is readable").is_some()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i2_every_node_reads_what_any_node_wrote() {
+    let trio = Trio::formed().await;
+    for (i, writer) in [1, 2, 3].into_iter().enumerate() {
+        let name = format!("user-{i}");
+        assert_eq!(
+            trio.group(writer).propose(create_user(&name), None).await.expect("committed"),
+            Answer::Done
+        );
+        for reader in 1..=3 {
+            let view = trio.group(reader).read().await.expect("a quorum is there");
+            assert!(has_user(&view, &name), "I2: node {reader} does not see what node {writer} wrote");
+        }
+        let again = trio.group(4 - writer).propose(create_user(&name), None).await;
+        assert!(matches!(again, Err(Error::Rejected(Rejection::UserExists(_)))), "{again:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_without_quorum_refuses_within_the_bound_and_then_goes_on() {
+    let mut trio = Trio::formed().await;
+    trio.stop(2).await;
+    trio.stop(3).await;
+    let started = tokio::time::Instant::now();
+    let refused = trio.group(1).propose(create_user("nobody"), None).await;
+    assert!(matches!(refused, Err(Error::Unavailable { .. } | Error::Unknown { .. })), "{refused:?}");
+    let unread = trio.group(1).read().await.err();
+    assert!(matches!(unread, Some(Error::Unavailable { .. })), "{unread:?}");
+    assert!(started.elapsed() < Duration::from_secs(10), "both within 5 s each");
+
+    trio.start(2).await;
+    until("a quorum is back", || async {
+        trio.group(1).propose(create_user("somebody"), None).await.is_ok_and(|a| a == Answer::Done)
+            || has_user(&trio.group(1).local().expect("readable"), "somebody")
+    })
+    .await;
+    let view = trio.group(2).read().await.expect("a quorum is there");
+    assert!(has_user(&view, "somebody"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i1_what_was_answered_survives_the_restart_of_all() {
+    let mut trio = Trio::formed().await;
+    for i in 0..50 {
+        let name = format!("user-{i}");
+        trio.group(1 + i % 3).propose(create_user(&name), None).await.expect("committed");
+    }
+    for node in 1..=3 {
+        trio.kill(node);
+    }
+    for node in 1..=3 {
+        trio.start(node).await;
+    }
+    let view = trio.read(2).await;
+    for i in 0..50 {
+        assert!(has_user(&view, &format!("user-{i}")), "I1: user-{i} was acknowledged and is gone");
+    }
+    let local = |node| query::state_hash(&*trio.group(node).local().expect("readable")).expect("readable");
+    until("all replicas hold one state", || async { local(1) == local(2) && local(2) == local(3) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s5_a_node_that_was_away_too_long_catches_up_by_snapshot() {
+    let mut trio = Trio::with_log_keep(20).await;
+    trio.stop(3).await;
+    for i in 0..200 {
+        trio.group(1).propose(create_user(&format!("user-{i}")), None).await.expect("committed");
+    }
+    until("the log is purged", || async {
+        trio.group(1).status().purged > 100 || trio.group(2).status().purged > 100
+    })
+    .await;
+    until("both are purged", || async {
+        let leader = trio.group(1).leader().map_or(1, |n| n.0);
+        trio.group(leader).status().purged > 100
+    })
+    .await;
+    trio.start(3).await;
+    until("node 3 has caught up", || async {
+        trio.group(3).local().is_ok_and(|view| has_user(&view, "user-199"))
+    })
+    .await;
+    assert!(trio.group(3).status().purged > 0, "it came by snapshot, not by log");
+    // It survives its own restart on the new installation.
+    trio.kill(3);
+    trio.start(3).await;
+    let view = trio.read(3).await;
+    assert!(has_user(&view, "user-0") && has_user(&view, "user-199"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_a_node_that_lost_its_log_does_not_start() {
+    let mut trio = Trio::formed().await;
+    trio.group(1).propose(create_user("a"), None).await.expect("committed");
+    trio.stop(3).await;
+    trio.lose_log(3);
+    let error = trio.try_start(3).await.err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(error.contains("S3") && error.contains("--replace"), "{error}");
+}

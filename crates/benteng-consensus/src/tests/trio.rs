@@ -1,0 +1,244 @@
+//! Three groups in one process that can be stopped, killed, wiped and started.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use benteng_host::real::{self, RocksKv, RocksOptions};
+use benteng_host::{Fut, Host};
+use benteng_keys::RootKey;
+use benteng_meta::ids::*;
+use benteng_meta::{Answer, Command, Doors, NodeRow, NodeState, SiteRow};
+use benteng_rpc::{
+    Inbound, Lane, Limits, Outbound, PlainHello, Refusal, Reply, Request, Rpc, Server, Service,
+};
+use bytes::Bytes;
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use crate::{Group, GroupOptions, View};
+
+/// A service that is known only after the transport it is for.
+#[derive(Default)]
+struct Late(OnceLock<Arc<dyn Service>>);
+
+impl Service for Late {
+    fn call(&self, from: NodeId, lane: Lane, request: Request) -> Fut<Result<Reply, Refusal>> {
+        match self.0.get() {
+            Some(service) => service.call(from, lane, request),
+            None => Box::pin(async { Err(Refusal::new(9, "starting")) }),
+        }
+    }
+    fn stream(&self, from: NodeId, request: Request, inbound: Inbound, outbound: Outbound) -> Fut<()> {
+        match self.0.get() {
+            Some(service) => service.stream(from, request, inbound, outbound),
+            None => Box::pin(async {}),
+        }
+    }
+}
+
+/// A running node: openraft finds its host by the runtime, so each has one of its own.
+struct Running {
+    group: Group,
+    _rpc: Arc<Rpc>,
+    _server: Server,
+    runtime: Runtime,
+}
+
+pub(super) struct Trio {
+    dir: tempfile::TempDir,
+    root: Arc<RootKey>,
+    addresses: BTreeMap<NodeId, String>,
+    nodes: BTreeMap<u64, Running>,
+    log_keep: u64,
+}
+
+/// Waits for a condition, half a minute at most.
+pub(super) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    for _ in 0..600 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("waited in vain until {what}");
+}
+
+fn free_port() -> u16 {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    socket.local_addr().expect("bound").port()
+}
+
+impl Trio {
+    pub(super) async fn formed() -> Trio {
+        Trio::with_log_keep(20_000).await
+    }
+
+    /// Three nodes, all voters, with the site formed.
+    pub(super) async fn with_log_keep(log_keep: u64) -> Trio {
+        let addresses = (1..=3).map(|n| (NodeId(n), format!("127.0.0.1:{}", free_port()))).collect();
+        let root = Arc::new(RootKey::generate(&real::SystemEntropy::new()));
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut trio = Trio { dir, root, addresses, nodes: BTreeMap::new(), log_keep };
+        for node in 1..=3 {
+            trio.start(node).await;
+        }
+        let (first, addresses) = (trio.group(1).clone(), trio.addresses.clone());
+        let form = async move {
+            first.initialize(&addresses[&NodeId(1)]).await.expect("a fresh group forms");
+            let formed = first.propose(init_site(), None).await.expect("a fresh site forms");
+            assert_eq!(formed, Answer::Node(NodeId(1)));
+            let voters: BTreeSet<NodeId> = addresses.keys().copied().collect();
+            first.set_members(voters, BTreeSet::new(), &addresses).await.expect("three voters");
+        };
+        trio.nodes[&1].runtime.spawn(form).await.expect("forming does not panic");
+        trio
+    }
+
+    fn node_dir(&self, node: u64) -> PathBuf {
+        self.dir.path().join(format!("node-{node}"))
+    }
+
+    pub(super) fn group(&self, node: u64) -> &Group {
+        &self.nodes[&node].group
+    }
+
+    pub(super) async fn read(&self, node: u64) -> View {
+        for _ in 0..10 {
+            if let Ok(view) = self.group(node).read().await {
+                return view;
+            }
+        }
+        panic!("node {node} finds no quorum");
+    }
+
+    pub(super) async fn start(&mut self, node: u64) {
+        self.try_start(node).await.expect("the node starts");
+    }
+
+    pub(super) async fn try_start(&mut self, node: u64) -> crate::Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let dir = self.node_dir(node);
+        let (root, addresses, log_keep) = (self.root.clone(), self.addresses.clone(), self.log_keep);
+        let started = runtime.spawn(async move { open(node, dir, root, addresses, log_keep).await });
+        match started.await.expect("starting does not panic") {
+            Ok((group, rpc, server)) => {
+                self.nodes.insert(node, Running { group, _rpc: rpc, _server: server, runtime });
+                Ok(())
+            }
+            Err(e) => {
+                runtime.shutdown_background();
+                Err(e)
+            }
+        }
+    }
+
+    /// A clean stop.
+    pub(super) async fn stop(&mut self, node: u64) {
+        let running = self.nodes.remove(&node).expect("it runs");
+        let group = running.group.clone();
+        running.runtime.spawn(async move { group.stop().await }).await.expect("stopping does not panic");
+        Trio::end(running);
+    }
+
+    /// As `kill -9`: nothing is closed or flushed.
+    pub(super) fn kill(&mut self, node: u64) {
+        Trio::end(self.nodes.remove(&node).expect("it runs"));
+    }
+
+    fn end(running: Running) {
+        let Running { group, _rpc, _server, runtime } = running;
+        runtime.shutdown_background();
+        drop((group, _rpc, _server));
+    }
+
+    pub(super) fn lose_log(&self, node: u64) {
+        std::fs::remove_dir_all(self.node_dir(node).join("raft")).expect("the log was there");
+    }
+}
+
+impl Drop for Trio {
+    fn drop(&mut self) {
+        // A runtime must not be dropped from within another one.
+        std::mem::take(&mut self.nodes).into_values().for_each(Trio::end);
+    }
+}
+
+async fn open(
+    node: u64,
+    dir: PathBuf,
+    root: Arc<RootKey>,
+    addresses: BTreeMap<NodeId, String>,
+    log_keep: u64,
+) -> crate::Result<(Group, Arc<Rpc>, Server)> {
+    let host: Host = real::host();
+    host.disk.create_dir_all(&dir).await.expect("a directory");
+    let late = Arc::new(Late::default());
+    let rpc = Rpc::new(
+        host.clone(),
+        NodeId(node),
+        Arc::new(PlainHello::new(NodeId(node))),
+        late.clone(),
+        Limits::default(),
+    );
+    for (peer, address) in &addresses {
+        if *peer != NodeId(node) {
+            rpc.set_peer(*peer, address.clone());
+        }
+    }
+    // The ports of a killed node may linger for a moment.
+    let mut server = rpc.listen(&addresses[&NodeId(node)]).await;
+    for _ in 0..100 {
+        if server.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        server = rpc.listen(&addresses[&NodeId(node)]).await;
+    }
+    let options = RocksOptions::default();
+    let mut kv = RocksKv::open(&dir.join("kv"), &options);
+    for _ in 0..100 {
+        if kv.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        kv = RocksKv::open(&dir.join("kv"), &options);
+    }
+    let store = StoreId(Uuid::from_u128(u128::from(node)));
+    let kv = kv.expect("RocksDB opens once its last user is gone");
+    let mut options = GroupOptions::new(host, dir.join("raft"), kv, root, store, rpc.clone());
+    options.segment_bytes = 256 << 10;
+    options.log_keep = log_keep;
+    let group = Group::start(options).await?;
+    assert!(late.0.set(group.service()).is_ok(), "set once");
+    Ok((group, rpc, server.expect("the port is free again")))
+}
+
+fn init_site() -> Command {
+    let site = SiteRow {
+        id: SiteId(Uuid::from_u128(1)),
+        name: "uji".into(),
+        created: SiteTime(0),
+        copies: 1,
+        copies_min: 1,
+        next_node: NodeId(0),
+        removal_delay: 0,
+        recovery_epoch: 0,
+        ca: Bytes::new(),
+        root_check: Bytes::new(),
+    };
+    let node = NodeRow {
+        name: "node-1".into(),
+        zone: "a".into(),
+        doors: Doors::default(),
+        store: StoreId(Uuid::from_u128(1)),
+        state: NodeState::Active,
+        joined: SiteTime(0),
+    };
+    Command::InitSite { site, kek: Bytes::from_static(b"kek"), node }
+}

@@ -1,0 +1,106 @@
+//! What goes on beside the commands: making the state durable so that the log can be purged
+//! (S4), and the leader's clock (C4).
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use benteng_host::{Wall, sleep};
+use benteng_meta::codec;
+use benteng_rpc::{Lane, Request};
+use futures::stream::{FuturesUnordered, StreamExt};
+use openraft::async_runtime::WatchReceiver;
+
+use crate::group::Inner;
+use crate::methods;
+use crate::wire::WireClock;
+
+/// How often it is looked whether the log may be purged.
+const TURN: Duration = Duration::from_secs(1);
+/// The leader reads the members' clocks as often as it sends heartbeats.
+const CLOCK_TURN: Duration = Duration::from_millis(250);
+/// A clock report that took longer is too old.
+const CLOCK_DEADLINE: Duration = Duration::from_millis(250);
+
+/// Flushes, snapshots and purges whenever the log has grown by half of what is kept.
+pub(crate) async fn run(inner: Weak<Inner>) {
+    loop {
+        let Some(group) = inner.upgrade() else { return };
+        let turn = sleep(&*group.host.clock, TURN);
+        if let Err(e) = purge(&group).await {
+            tracing::warn!(error = %e, "the raft log was not purged; it is tried again");
+        }
+        drop(group);
+        turn.await;
+    }
+}
+
+async fn purge(group: &Inner) -> Result<(), String> {
+    let metrics = group.raft.metrics().borrow_watched().clone();
+    let applied = metrics.last_applied.map_or(0, |id| id.index);
+    let purged = metrics.purged.map_or(0, |id| id.index);
+    if applied.saturating_sub(purged) <= group.log_keep + group.log_keep / 2 {
+        return Ok(());
+    }
+    // The builder captures the state and flushes it: what it covers is durable (S4).
+    group.raft.trigger().snapshot().await.map_err(|e| e.to_string())?;
+    let ready = group.raft.wait(Some(Duration::from_secs(30)));
+    let covered = move |m: &openraft::RaftMetrics<crate::types::Types>| {
+        m.snapshot.is_some_and(|id| id.index >= applied)
+    };
+    let metrics = ready.metrics(covered, "snapshot for a purge").await.map_err(|e| e.to_string())?;
+    let snapshot = metrics.snapshot.map_or(0, |id| id.index);
+    let upto = snapshot.saturating_sub(group.log_keep);
+    group.raft.trigger().purge_log(upto).await.map_err(|e| e.to_string())?;
+    tracing::info!(log_index = upto, "raft log purged");
+    Ok(())
+}
+
+/// The leader slews site time towards the median of a majority of clocks.
+pub(crate) async fn keep_time(inner: Weak<Inner>) {
+    loop {
+        let Some(group) = inner.upgrade() else { return };
+        let turn = sleep(&*group.host.clock, CLOCK_TURN);
+        if group.leader() == Some(group.me) {
+            let members = members(&group);
+            let clocks = read_clocks(&group, &members).await;
+            // Without a majority time runs on as it did.
+            if clocks.len() * 2 > members.len()
+                && let Some(off) = group.clock.slew(&*group.host.clock, clocks)
+            {
+                metrics::gauge!("benteng_site_time_off_seconds").set(off.as_secs_f64());
+                tracing::warn!(
+                    off_seconds = off.as_secs(),
+                    "site time differs from the members' clocks by more than a minute; set the clocks right"
+                );
+            }
+        }
+        drop(group);
+        turn.await;
+    }
+}
+
+fn members(group: &Inner) -> Vec<benteng_meta::ids::NodeId> {
+    let metrics = group.raft.metrics().borrow_watched().clone();
+    metrics.membership_config.membership().voter_ids().collect()
+}
+
+async fn read_clocks(group: &Inner, members: &[benteng_meta::ids::NodeId]) -> Vec<Wall> {
+    let mut asked = FuturesUnordered::new();
+    for member in members {
+        let request =
+            Request { method: methods::CLOCK, group: group.group, epoch: group.epoch, parts: vec![] };
+        asked.push(async move {
+            if *member == group.me {
+                return Some(group.host.clock.wall());
+            }
+            let reply = group.rpc.call(*member, Lane::Unary, request, CLOCK_DEADLINE).await.ok()?;
+            let report: WireClock = codec::decode(reply.parts.first()?).ok()?;
+            Some(Wall(report.wall))
+        });
+    }
+    let mut clocks = Vec::new();
+    while let Some(clock) = asked.next().await {
+        clocks.extend(clock);
+    }
+    clocks
+}
