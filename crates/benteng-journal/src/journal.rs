@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::begin::{Active, Ground, Plan, remove_unfinished};
 use crate::cipher::SegmentCipher;
 use crate::error::Error;
-use crate::options::Options;
+use crate::options::{OnDamage, Options};
 use crate::record::{
     Body, HEADER, MAX_RECORD_BYTES, MAX_TAG_BYTES, Place, Position, Record, SegmentNo, crc32c, stored_len,
 };
@@ -99,6 +99,7 @@ pub struct Journal {
     requests: UnboundedSender<Request>,
     room: Arc<Semaphore>,
     room_bytes: u64,
+    on_damage: OnDamage,
     _writer: Task,
     _keeper: Task,
 }
@@ -180,7 +181,7 @@ impl Journal {
             damaged,
         };
         let stats = Arc::new(Stats::new(&dir));
-        let room_bytes = ground.options.queue_bytes;
+        let (room_bytes, on_damage) = (ground.options.queue_bytes, ground.options.on_damage);
         let (requests, receiver) = unbounded_channel();
         let writer = Writer {
             ground,
@@ -197,8 +198,17 @@ impl Journal {
         let keeper = guarded(&host, "journal keeper", spares.keep(errands));
         let writer = guarded(&host, "journal writer", writer.run());
         let room = Arc::new(Semaphore::new(usize::try_from(room_bytes).unwrap_or(usize::MAX >> 4)));
-        let journal =
-            Journal { dir, table, stats, requests, room, room_bytes, _writer: writer, _keeper: keeper };
+        let journal = Journal {
+            dir,
+            table,
+            stats,
+            requests,
+            room,
+            room_bytes,
+            on_damage,
+            _writer: writer,
+            _keeper: keeper,
+        };
         Ok((journal, opened))
     }
 
@@ -250,21 +260,31 @@ impl Journal {
         self.table.read_range(place, offset, len).await
     }
 
-    /// Visits the tags of one live segment, oldest first; bodies are `None`. A bad record
-    /// ends the visit with `Damaged`.
+    /// Visits the tags of one live segment, oldest first; bodies are `None`.
+    ///
+    /// Returns what is damaged there: with `OnDamage::Fail` the first bad record is an
+    /// error instead. Records that are not durable yet are not visited.
     pub async fn scan(
         &self,
         number: SegmentNo,
         visit: &mut (dyn FnMut(Replayed) -> Result<(), Error> + Send),
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Damage>, Error> {
         let segment = self.table.get(number).ok_or(Error::Released { segment: number })?;
         let reader = self.table.reader(&segment).await?;
         let end = segment.extent().0.end;
         let mut walk = Walk::new(reader.file.clone(), reader.life, HEADER_BYTES, 0, end);
+        let mut damaged = Vec::new();
         loop {
             match walk.next().await? {
-                Step::End => return Ok(()),
-                Step::Bad(why) => return Err(Error::damaged(number, walk.at(), why)),
+                Step::End => return Ok(damaged),
+                Step::Bad(why) if self.on_damage == OnDamage::Fail => {
+                    return Err(Error::damaged(number, walk.at(), why));
+                }
+                Step::Bad(why) => {
+                    let len = walk.skip_bad().await?;
+                    let offset = walk.at() - len;
+                    damaged.push(Damage { segment: number, offset, len, why: why.into() });
+                }
                 Step::Record(found) if found.header.is_history() => {
                     let place = found.header.place(number, found.offset);
                     visit(Replayed { place, kind: found.header.kind, tag: found.tag, body: None })?;
@@ -272,6 +292,11 @@ impl Journal {
                 Step::Record(_) => {}
             }
         }
+    }
+
+    /// Number of the segment that is written to.
+    pub fn newest(&self) -> SegmentNo {
+        self.table.newest()
     }
 
     /// Frees whole segments: durably noted first, their files recycled once unread. The

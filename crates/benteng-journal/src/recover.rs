@@ -231,13 +231,9 @@ impl<'a> Recovery<'a> {
             if !self.lists_damage() {
                 return Err(Error::damaged(number, offset, why));
             }
-            let found = walk.hunt(offset + 1).await?;
-            let to = found.as_ref().map_or(walk.end(), |found| found.offset);
+            let len = walk.skip_bad().await?;
             if list {
-                self.damaged.push(Damage { segment: number, offset, len: to - offset, why: why.into() });
-            }
-            if found.is_none() {
-                walk.stop();
+                self.damaged.push(Damage { segment: number, offset, len, why: why.into() });
             }
         }
     }

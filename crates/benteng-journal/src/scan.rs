@@ -64,14 +64,13 @@ impl Walk {
         self.number
     }
 
-    /// Where the walk ends.
-    pub(crate) fn end(&self) -> u64 {
-        self.end
-    }
-
-    /// Ends the walk: nothing valid follows.
-    pub(crate) fn stop(&mut self) {
-        self.at = self.end;
+    /// Goes from a bad record to the next valid one, or to the end; returns how far.
+    pub(crate) async fn skip_bad(&mut self) -> benteng_host::Result<u64> {
+        let from = self.at;
+        if self.hunt(from + 1).await?.is_none() {
+            self.at = self.end;
+        }
+        Ok(self.at - from)
     }
 
     /// Takes the number of the record at which the walk stands for the right one.

@@ -108,6 +108,10 @@ impl Table {
         self.inner().segments.get(&number).cloned()
     }
 
+    pub(crate) fn newest(&self) -> SegmentNo {
+        self.inner().segments.keys().next_back().copied().unwrap_or_default()
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
         self.inner().segments.values().cloned().collect()
     }

@@ -274,6 +274,40 @@ fn j5_recycled_segment_shows_nothing_of_its_last_life() {
 }
 
 #[test]
+fn j5_leftovers_that_lie_exactly_where_records_are_expected_do_not_parse() {
+    let mut bench = Bench::new(28);
+    bench.options.release = ReleaseOrder::Any;
+    bench.options.sticky.clear();
+    bench.boot(async |journal, _, _| {
+        quiet(&bench).await;
+        append(&journal, "round 1, record 0").await;
+        journal.roll().await.expect("rolls");
+        quiet(&bench).await;
+        // No room for new spares: from now on only released segments are used again.
+        bench.world.set_capacity(Some(bench.world.used()));
+        for round in 2..7 {
+            // Each life has a base of the same size and records of the same size, fewer each round.
+            for n in 0..10 - round {
+                append(&journal, &format!("round {round}, record {n}")).await;
+            }
+            journal.roll().await.expect("rolls");
+            quiet(&bench).await;
+            journal.release(Release::Segment(SegmentNo(round - 1))).await.expect("releases");
+            quiet(&bench).await;
+        }
+        append(&journal, "round 7, record 0").await;
+    });
+    let headers = (1..9).map(segment_path).filter(|path| bench.world.files().contains(path));
+    let generations: Vec<u8> = headers.map(|path| bench.world.contents(&path)[12]).collect();
+    assert!(generations.iter().all(|n| *n > 1), "the test recycles: {generations:?}");
+    bench.world.set_capacity(None);
+    assert_eq!(
+        tags(&bench.seen()),
+        ["round 6, record 0", "round 6, record 1", "round 6, record 2", "round 6, record 3", "round 7, record 0"]
+    );
+}
+
+#[test]
 fn j6_failed_write_and_failed_fsync_abort_and_are_not_retried() {
     for fault in 0..2 {
         let bench = Bench::new(16);
