@@ -163,6 +163,32 @@ fn a_rename_is_atomic_and_contents_that_were_synced_follow_it() {
 }
 
 #[test]
+fn a_name_does_not_last_without_the_earlier_change_that_freed_it() {
+    let work = |disk: &SimDisk| {
+        durable(disk, "a", b"1");
+        good(disk.rename(&at("a"), &at("b")));
+        good(create(disk, "a", b"2").sync_data());
+    };
+    let b = |b: &'static [u8]| Some(Bytes::from_static(b));
+    let want = [(b(b"1"), None), (None, b(b"1")), (b(b"2"), b(b"1"))].into();
+    assert_eq!(outcomes(work, |disk| (read(disk, "a"), read(disk, "b"))), want, "contents 1 are never lost");
+}
+
+#[test]
+fn a_synced_rename_between_directories_brings_what_it_rests_on() {
+    let work = |disk: &SimDisk| {
+        for dir in ["/d", "/e"] {
+            good(disk.create_dir_all(Path::new(dir)));
+        }
+        good(create(disk, "f", b"x").sync_data());
+        good(disk.rename(&at("f"), Path::new("/e/f")));
+        good(disk.sync_dir(Path::new("/e")));
+    };
+    let names = |disk: &SimDisk| (good(disk.list(Path::new("/d"))), good(disk.list(Path::new("/e"))));
+    assert_eq!(outcomes(work, names), [(vec![], vec!["f".to_owned()])].into(), "one file, one name");
+}
+
+#[test]
 fn a_name_removed_and_created_again_is_one_file_or_the_other() {
     let work = |disk: &SimDisk| {
         durable(disk, "f", b"first");

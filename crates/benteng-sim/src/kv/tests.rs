@@ -66,16 +66,22 @@ fn handles_and_snapshots_of_an_earlier_boot_fail() {
 #[test]
 fn a_flush_does_not_cover_what_is_written_while_it_is_under_way() {
     crate::testing::on_a_host(|| async {
-        let store = SimKv::new(Arc::new(SimClock::new()), 1);
         let second = Duration::from_secs(1);
-        store.set_latency(Duration::ZERO..=Duration::ZERO, second..=second);
-        let open = store.open();
-        open.write(put("a", "1")).await.expect("writes");
-        let flush = tokio::spawn(open.flush());
-        tokio::task::yield_now().await;
-        open.write(put("b", "1")).await.expect("writes");
-        flush.await.expect("no panic").expect("flushes");
-        assert_eq!(store.position(), (2, 1));
+        let mut left = BTreeSet::new();
+        for seed in 0..20 {
+            let store = SimKv::new(Arc::new(SimClock::new()), 1);
+            store.set_latency(Duration::ZERO..=Duration::ZERO, second..=second);
+            let open = store.open();
+            open.write(put("a", "before")).await.expect("writes");
+            let flush = tokio::spawn(open.flush());
+            tokio::task::yield_now().await;
+            open.write(put("a", "while")).await.expect("writes");
+            flush.await.expect("no panic").expect("flushes");
+            assert_eq!(store.position(), (2, 1));
+            store.crash(&mut stream(seed, "test"));
+            left.insert(store.open().get(b"a").expect("reads").expect("it was flushed"));
+        }
+        assert_eq!(left, ["before", "while"].map(Bytes::from).into());
     });
 }
 
