@@ -19,7 +19,7 @@ pub enum Op {
     Put(Bytes, Bytes),
     /// Removes a key; no error if it is not there.
     Delete(Bytes),
-    /// Removes all keys in `from..to`.
+    /// Removes all keys in `from..to`; an empty `to` means: to the end.
     DeleteRange(Bytes, Bytes),
 }
 
@@ -41,7 +41,7 @@ impl Batch {
         self.ops.push(Op::Delete(key.into()));
     }
 
-    /// Removes all keys in `from..to`.
+    /// Removes all keys in `from..to`; an empty `to` means: to the end.
     pub fn delete_range(&mut self, from: impl Into<Bytes>, to: impl Into<Bytes>) {
         self.ops.push(Op::DeleteRange(from.into(), to.into()));
     }
