@@ -72,8 +72,13 @@ impl ChunkHeader {
             return Err(refuse("its length is not 1 B to 4 MiB + 1 KiB"));
         }
         let len = u32::try_from(len).map_err(|_| refuse("its length is not 1 B to 4 MiB + 1 KiB"))?;
-        let header =
-            ChunkHeader { id, origin: chunk.origin, len, frame_bytes: chunk.frame_bytes, frame_crcs: chunk.frame_crcs.clone() };
+        let header = ChunkHeader {
+            id,
+            origin: chunk.origin,
+            len,
+            frame_bytes: chunk.frame_bytes,
+            frame_crcs: chunk.frame_crcs.clone(),
+        };
         if !header.is_sound() {
             return Err(refuse("its frames do not add up to its length, or are too many"));
         }
@@ -195,5 +200,6 @@ pub(crate) fn encode_ids(ids: &[ChunkId]) -> Bytes {
 pub(crate) fn decode_ids(tag: &[u8]) -> Option<Vec<ChunkId>> {
     let (version, ids) = tag.split_first()?;
     let (ids, rest) = ids.as_chunks::<{ ChunkId::BYTES }>();
-    (*version == VERSION && rest.is_empty()).then(|| ids.iter().filter_map(|id| ChunkId::from_bytes(id)).collect())
+    (*version == VERSION && rest.is_empty())
+        .then(|| ids.iter().filter_map(|id| ChunkId::from_bytes(id)).collect())
 }

@@ -1,6 +1,6 @@
 //! Gives dead bytes back: copies what lives out of a segment, and releases it. Order (O6):
 //! room first, copy, fsync, read back, switch the index, and only when nothing lives in
-//! the segment any more, release it. A crash anywhere leaves every chunk readable.
+//! the segment any more and the index is flushed, release it. A crash anywhere leaves every chunk readable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -78,6 +78,9 @@ impl Store {
             // Corrupt ones: their repair or removal frees the segment.
             return Ok(cleaned);
         }
+        // J5: what the index learned from this segment is durable before the segment goes.
+        // Else an older index, after a crash, shows chunks whose tombstones went with it.
+        self.kv.flush().await?;
         self.journal.release(Release::Segment(segment.number)).await?;
         let (_, gone) = self.tombstones(&self.journal.segments())?;
         self.index.forget(&gone).await?;
@@ -106,7 +109,8 @@ impl Store {
             }
             let live = self.index.uses(|uses| uses.bytes(segment.number))
                 + needed.get(&segment.number).copied().unwrap_or(0);
-            let (used, dead) = (segment.end - segment.first, (segment.end - segment.first).saturating_sub(live));
+            let (used, dead) =
+                (segment.end - segment.first, (segment.end - segment.first).saturating_sub(live));
             let worth = live == 0 || dead * 100 >= used * self.options.clean_percent || (pressed && dead > 0);
             (worth && dead > 0).then_some((segment, live, dead))
         });
@@ -115,7 +119,10 @@ impl Store {
 
     /// Bytes of tombstones that must stay, by the segment in which they lie, and those whose
     /// segment has been released.
-    fn tombstones(&self, segments: &[SegmentInfo]) -> Result<(BTreeMap<SegmentNo, u64>, Vec<ChunkId>), Error> {
+    fn tombstones(
+        &self,
+        segments: &[SegmentInfo],
+    ) -> Result<(BTreeMap<SegmentNo, u64>, Vec<ChunkId>), Error> {
         /// A tombstone alone in its record; together they take less.
         const TOMBSTONE: u64 = 96;
         let live: BTreeSet<SegmentNo> = segments.iter().map(|segment| segment.number).collect();
@@ -140,7 +147,8 @@ impl Store {
         };
         // Chunks behind damaged headers are found through the index afterwards.
         self.journal.scan(number, &mut visit).await?;
-        let live: BTreeSet<SegmentNo> = self.journal.segments().iter().map(|segment| segment.number).collect();
+        let live: BTreeSet<SegmentNo> =
+            self.journal.segments().iter().map(|segment| segment.number).collect();
         let mut keeps = Vec::new();
         for change in changes {
             match change {

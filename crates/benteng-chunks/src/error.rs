@@ -9,7 +9,9 @@ use benteng_meta::ids::ChunkId;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The device is under its reserve (O6); nothing was written.
-    #[error("the chunk store is read-only with {free} of {total} bytes free; add a disk or delete objects, it resumes by itself")]
+    #[error(
+        "the chunk store is read-only with {free} of {total} bytes free; add a disk or delete objects, it resumes by itself"
+    )]
     Full {
         /// Bytes free on the device.
         free: u64,
@@ -42,7 +44,9 @@ pub enum Error {
         offset: u64,
     },
     /// The id is taken by other bytes.
-    #[error("chunk {chunk} exists with other bytes; ids are never used twice, this is a mistake of the sender")]
+    #[error(
+        "chunk {chunk} exists with other bytes; ids are never used twice, this is a mistake of the sender"
+    )]
     Conflict {
         /// The chunk.
         chunk: ChunkId,

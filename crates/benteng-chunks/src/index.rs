@@ -98,7 +98,8 @@ fn key(prefix: &[u8], id: ChunkId) -> Bytes {
 }
 
 fn malformed(key: &[u8]) -> Error {
-    let why = std::io::Error::new(std::io::ErrorKind::InvalidData, "not an entry of the chunk index, version 1");
+    let why =
+        std::io::Error::new(std::io::ErrorKind::InvalidData, "not an entry of the chunk index, version 1");
     Error::Io(benteng_host::Error::new("decode", String::from_utf8_lossy(key), why))
 }
 
@@ -222,13 +223,14 @@ impl Index {
             None => prefix.to_vec(),
         };
         let mut bad = None;
-        self.kv.scan(&from, &prefix_end(prefix), &mut |key, value| {
-            match (ChunkId::from_bytes(&key[prefix.len()..]), decode(value)) {
-                (Some(id), Some(value)) => visit(id, value),
-                _ => {
-                    bad = Some(key.to_vec());
-                    ControlFlow::Break(())
-                }
+        self.kv.scan(&from, &prefix_end(prefix), &mut |key, value| match (
+            ChunkId::from_bytes(&key[prefix.len()..]),
+            decode(value),
+        ) {
+            (Some(id), Some(value)) => visit(id, value),
+            _ => {
+                bad = Some(key.to_vec());
+                ControlFlow::Break(())
             }
         })?;
         bad.map_or(Ok(()), |key| Err(malformed(&key)))
@@ -244,7 +246,10 @@ impl Index {
     }
 
     /// Visits tombstones.
-    pub(crate) fn buried(&self, visit: &mut dyn FnMut(ChunkId, Tomb) -> ControlFlow<()>) -> Result<(), Error> {
+    pub(crate) fn buried(
+        &self,
+        visit: &mut dyn FnMut(ChunkId, Tomb) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
         self.each(BURIED, None, Tomb::decode, visit)
     }
 
@@ -255,7 +260,9 @@ impl Index {
         }
         let at = key(BURIED, id);
         match self.kv.get(&at)? {
-            Some(bytes) => Tomb::decode(&bytes).map(|tomb| Some(Entry::Buried(tomb))).ok_or_else(|| malformed(&at)),
+            Some(bytes) => {
+                Tomb::decode(&bytes).map(|tomb| Some(Entry::Buried(tomb))).ok_or_else(|| malformed(&at))
+            }
             None => Ok(None),
         }
     }
@@ -276,7 +283,8 @@ impl Index {
         reaches: SegmentNo,
         ends: Option<&Ends>,
     ) -> Result<Vec<Outcome>, Error> {
-        let mut update = Update { index: self, ends, batch: Batch::default(), seen: BTreeMap::new(), moves: Vec::new() };
+        let mut update =
+            Update { index: self, ends, batch: Batch::default(), seen: BTreeMap::new(), moves: Vec::new() };
         let outcomes = changes.into_iter().map(|change| update.change(change)).collect::<Result<_, _>>()?;
         let Update { mut batch, moves, .. } = update;
         let mut mark = vec![VERSION];
@@ -345,10 +353,17 @@ struct Update<'a> {
 
 impl Update<'_> {
     fn get(&mut self, id: ChunkId) -> Result<Option<Entry>, Error> {
-        match self.seen.get(&id) {
-            Some(entry) => Ok(entry.clone()),
-            None => self.index.get(id),
+        if let Some(entry) = self.seen.get(&id) {
+            return Ok(entry.clone());
         }
+        self.index.get(id)
+    }
+
+    /// Whether the record of a tombstone is gone from the journal: then it was forgotten
+    /// before the crash and the id may have been taken anew since, or it was carried on and
+    /// the replay meets it again. Where it knew of dead records stays known in either case.
+    fn is_forgotten(&self, tomb: &Tomb) -> bool {
+        self.ends.is_some_and(|ends| !ends.contains_key(&tomb.at))
     }
 
     fn change(&mut self, change: Change) -> Result<Outcome, Error> {
@@ -361,6 +376,7 @@ impl Update<'_> {
 
     fn chunk(&mut self, place: Place, header: ChunkHeader) -> Result<Outcome, Error> {
         match self.get(header.id)? {
+            Some(Entry::Buried(tomb)) if self.is_forgotten(&tomb) => self.first(place, header, tomb.dead_in),
             Some(Entry::Buried(tomb)) => self.dead_on_arrival(header.id, tomb, place),
             Some(Entry::Live(live)) if live.place == place => Ok(Outcome::Done),
             Some(Entry::Live(live)) if self.ends.is_some_and(|ends| is_stale(&live.place, ends)) => {
@@ -372,17 +388,14 @@ impl Update<'_> {
                 self.put(live.noting(place.segment));
                 Ok(outcome)
             }
-            None => {
-                self.moves.push(Move { id: header.id, from: None, to: Some(place) });
-                self.put(Live { place, others: Vec::new(), header });
-                Ok(Outcome::Done)
-            }
+            None => self.first(place, header, Vec::new()),
         }
     }
 
     fn copy(&mut self, place: Place, header: ChunkHeader, from: Option<Place>) -> Result<Outcome, Error> {
         let id = header.id;
         match self.get(id)? {
+            Some(Entry::Buried(tomb)) if self.is_forgotten(&tomb) => self.first(place, header, tomb.dead_in),
             Some(Entry::Buried(tomb)) => self.dead_on_arrival(id, tomb, place),
             Some(Entry::Live(live)) if live.place == place => Ok(Outcome::Done),
             Some(Entry::Live(live)) if from.is_some_and(|from| from != live.place) => {
@@ -397,12 +410,14 @@ impl Update<'_> {
                 self.batch.delete(key(QUARANTINED, id));
                 Ok(Outcome::Done)
             }
-            None => {
-                self.moves.push(Move { id, from: None, to: Some(place) });
-                self.put(Live { place, others: Vec::new(), header });
-                Ok(Outcome::Done)
-            }
+            None => self.first(place, header, Vec::new()),
         }
+    }
+
+    fn first(&mut self, place: Place, header: ChunkHeader, others: Vec<SegmentNo>) -> Result<Outcome, Error> {
+        self.moves.push(Move { id: header.id, from: None, to: Some(place) });
+        self.put(Live { place, others, header });
+        Ok(Outcome::Done)
     }
 
     /// A record of a removed chunk: it stays removed, and its tombstone stays needed.
@@ -432,6 +447,7 @@ impl Update<'_> {
     }
 
     fn put(&mut self, live: Live) {
+        self.batch.delete(key(BURIED, live.header.id));
         self.batch.put(key(LIVE, live.header.id), live.encode());
         self.seen.insert(live.header.id, Some(Entry::Live(live)));
     }

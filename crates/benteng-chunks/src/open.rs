@@ -41,7 +41,13 @@ pub(crate) async fn catch_up(journal: &Journal, index: &Index) -> Result<Vec<Dam
         index.apply(changes, *number, Some(&ends)).await?;
     }
     for Damage { segment, offset, len, why } in &damaged {
-        warn!(segment = segment.0, offset, bytes = len, why, "chunk records are unreadable; peers' copies replace them");
+        warn!(
+            segment = segment.0,
+            offset,
+            bytes = len,
+            why,
+            "chunk records are unreadable; peers' copies replace them"
+        );
     }
     index.count(&ends).await?;
     info!(segments = ends.len(), chunks = index.uses(|uses| uses.chunks), "chunk index is complete");

@@ -85,7 +85,10 @@ impl Pipeline {
     }
 
     /// Enqueues a request; the answer follows.
-    pub(crate) async fn enqueue(&self, work: Work) -> Result<oneshot::Receiver<Result<Outcome, Error>>, Error> {
+    pub(crate) async fn enqueue(
+        &self,
+        work: Work,
+    ) -> Result<oneshot::Receiver<Result<Outcome, Error>>, Error> {
         let (done, answer) = oneshot::channel();
         self.requests.send(Request { work, done }).await.map_err(|_| Error::Stopped)?;
         Ok(answer)
@@ -166,7 +169,8 @@ async fn index_all(
             Ok(outcomes) => answer(done, &outcomes),
             Err(error) => {
                 // The journal has it, the index has not: only a restart brings them together.
-                let why = format!("I1: the chunk index cannot be written: {error}; the next start replays it");
+                let why =
+                    format!("I1: the chunk index cannot be written: {error}; the next start replays it");
                 match host.fate.abort(&why).await {}
             }
         }
@@ -215,7 +219,8 @@ impl Gathered {
             }
             (What::Bury(ids), _) => {
                 let records = ids.chunks(IDS_PER_RECORD).zip(&places);
-                let each = records.flat_map(|(ids, place)| ids.iter().map(|id| Change::Bury(place.segment, *id)));
+                let each =
+                    records.flat_map(|(ids, place)| ids.iter().map(|id| Change::Bury(place.segment, *id)));
                 self.changes.extend(each);
             }
             (What::Chunk(_) | What::Copy(..), None) => {}

@@ -74,7 +74,12 @@ impl Store {
     ///
     /// Errors: `Journal(Damaged)` if the journal's head or end is missing, `Identity`; lost
     /// stretches inside are counted in [`Store::usage`] and left to repair.
-    pub async fn open(host: Host, dir: PathBuf, kv: Arc<dyn Kv>, options: StoreOptions) -> Result<Store, Error> {
+    pub async fn open(
+        host: Host,
+        dir: PathBuf,
+        kv: Arc<dyn Kv>,
+        options: StoreOptions,
+    ) -> Result<Store, Error> {
         let id = identity::load_or_draw(&host, &dir).await?;
         let journal_options = Options {
             segment_bytes: options.segment_bytes,
@@ -146,7 +151,8 @@ impl Store {
                     // A quarantined chunk may have sound frames; they are as good as any.
                     return Ok(bytes);
                 }
-                Ok(_) | Err(benteng_journal::Error::Released { .. } | benteng_journal::Error::Damaged { .. }) => {}
+                Ok(_)
+                | Err(benteng_journal::Error::Released { .. } | benteng_journal::Error::Damaged { .. }) => {}
                 Err(e) => return Err(e.into()),
             }
             // Cleaning may have moved it under this read: only an unchanged place is corrupt.
@@ -242,7 +248,7 @@ impl Store {
     }
 
     /// Ends the store cleanly; requests under way are answered first.
-    pub async fn close(self) -> Result<(), Error> {
+    pub async fn close(&self) -> Result<(), Error> {
         // An empty tombstone list passes behind everything that was accepted.
         self.pipeline.run(Work::Bury(Vec::new())).await?;
         self.journal.stop().await?;

@@ -16,8 +16,8 @@ use uuid::Uuid;
 use crate::tests::cipher::TestCipher;
 use crate::tests::world::World;
 use crate::{
-    Body, Carry, Error, Journal, OnDamage, Opened, Options, Place, Record, ReleaseOrder, Replay, Replayed, SegmentNo,
-    Sticky,
+    Body, Carry, Error, Journal, OnDamage, Opened, Options, Place, Record, ReleaseOrder, Replay, Replayed,
+    SegmentNo, Sticky,
 };
 
 pub(crate) const STORE: Uuid = Uuid::from_u128(0x5157_0000_0000_0000_0000_0000_0000_0001);

@@ -55,7 +55,10 @@ fn golden_segment_header_v1() {
 fn golden_watermark_v1() {
     let watermark = Watermark {
         reached: Position { segment: SegmentNo(4), offset: 4711 },
-        sticky: vec![(1, Bytes::from_static(b"tag"), None), (2, Bytes::new(), Some(Bytes::from_static(b"vote")))],
+        sticky: vec![
+            (1, Bytes::from_static(b"tag"), None),
+            (2, Bytes::new(), Some(Bytes::from_static(b"vote"))),
+        ],
     };
     let golden = Bytes::from_static(include_bytes!("golden/watermark_v1.bin"));
     assert_eq!(watermark.encode(STORE, [7; 32], &NoCipher), golden);

@@ -14,7 +14,13 @@ use crate::{Body, Error, Journal, Opened, Record, Release, Replayed, SegmentNo};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Submit { sizes: Vec<u16>, raw: bool, vote: bool, claimed: bool, wait: bool },
+    Submit {
+        sizes: Vec<u16>,
+        raw: bool,
+        vote: bool,
+        claimed: bool,
+        wait: bool,
+    },
     Sleep(u8),
     Roll,
     /// Releases this share (of 256) of the live segments.
@@ -34,7 +40,13 @@ struct Boot {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let submit = (proptest::collection::vec(0..3000_u16, 0..6), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let submit = (
+        proptest::collection::vec(0..3000_u16, 0..6),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+    );
     prop_oneof![
         6 => submit.prop_map(|(sizes, raw, vote, claimed, wait)| Step::Submit { sizes, raw, vote, claimed, wait }),
         1 => (0..30_u8).prop_map(Step::Sleep),
@@ -90,7 +102,8 @@ impl Model {
         let kind = if vote { VOTE } else { ENTRY };
         self.log.push(Written { kind, tag: tag.clone(), body: (!raw).then(|| body.clone()) });
         let half = body.len() / 2;
-        let body = if raw { Body::Raw(vec![body.slice(..half), body.slice(half..)]) } else { Body::Seal(body) };
+        let body =
+            if raw { Body::Raw(vec![body.slice(..half), body.slice(half..)]) } else { Body::Seal(body) };
         Record { kind, tag, body }
     }
 
@@ -103,10 +116,20 @@ impl Model {
             None => self.log.len().min(self.acknowledged),
         };
         let to = from + seen.len();
-        assert!(self.log.len() >= to && self.log[from..to] == seen[..], "in order, nothing invented or missing");
+        assert!(
+            self.log.len() >= to && self.log[from..to] == seen[..],
+            "in order, nothing invented or missing"
+        );
         assert!(to >= self.acknowledged, "I1: acknowledged up to {}, found up to {to}", self.acknowledged);
-        assert!(seen.is_empty() || from <= self.released, "J5: {from} is the first, {} released", self.released);
-        assert!(!seen.is_empty() || self.released >= self.acknowledged || self.acknowledged == 0, "I1: all is gone");
+        assert!(
+            seen.is_empty() || from <= self.released,
+            "J5: {from} is the first, {} released",
+            self.released
+        );
+        assert!(
+            !seen.is_empty() || self.released >= self.acknowledged || self.acknowledged == 0,
+            "I1: all is gone"
+        );
         self.log.truncate(to);
         self.acknowledged = to;
         for (kind, whole) in [(VOTE, true), (ENTRY, false)] {
@@ -129,7 +152,8 @@ async fn live(journal: &Journal, bench: &Bench, model: &RefCell<Model>, boot: &B
     for step in &boot.steps {
         match step {
             Step::Submit { sizes, raw, vote, claimed, wait } => {
-                let records = sizes.iter().map(|size| model.borrow_mut().record(*size, *raw, *vote)).collect();
+                let records =
+                    sizes.iter().map(|size| model.borrow_mut().record(*size, *raw, *vote)).collect();
                 let upto = model.borrow().log.len();
                 let submitted = match claimed {
                     true => journal.submit_claimed(records).await,

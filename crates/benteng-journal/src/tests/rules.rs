@@ -27,7 +27,8 @@ fn records_come_back_in_order_with_their_bodies() {
     let bench = Bench::new(2);
     bench.boot(async |journal, _, _| {
         let raw = Body::Raw(vec![Bytes::from_static(b"ci"), Bytes::from_static(b"pher")]);
-        let batch = vec![entry("a"), Record { kind: 9, tag: Bytes::from_static(b"r"), body: raw }, entry("b")];
+        let batch =
+            vec![entry("a"), Record { kind: 9, tag: Bytes::from_static(b"r"), body: raw }, entry("b")];
         let places = journal.submit(batch).await.expect("runs").await.expect("durable");
         assert_eq!(&journal.read(places[1]).await.expect("reads").1[..], b"cipher");
         assert_eq!(&journal.read_range(places[1], 2, 3).await.expect("reads")[..], b"phe");
@@ -161,7 +162,12 @@ fn j4_power_loss_at_any_step_of_a_boot_loses_nothing() {
         for loss in [Loss::Keep, Loss::Drop, Loss::Random] {
             let bench = Bench::new(step);
             bench.boot(async |journal, _, _| {
-                journal.submit(vec![entry("a"), vote("v"), entry("b")]).await.expect("runs").await.expect("durable");
+                journal
+                    .submit(vec![entry("a"), vote("v"), entry("b")])
+                    .await
+                    .expect("runs")
+                    .await
+                    .expect("durable");
             });
             bench.world.crash_in(step);
             bench.world.run(async { bench.open().await.map(drop) });
@@ -177,7 +183,8 @@ fn j4_power_loss_at_any_step_of_a_boot_loses_nothing() {
 fn j4_no_boot_appends_to_a_segment_of_an_earlier_one() {
     let bench = Bench::new(10);
     for n in 1..5 {
-        let (place, seen) = bench.boot(async |journal, _, seen| (append(&journal, "x").await, seen)).expect("no crash");
+        let (place, seen) =
+            bench.boot(async |journal, _, seen| (append(&journal, "x").await, seen)).expect("no crash");
         assert_eq!(place.segment.0, n, "J4: each boot has a segment of its own");
         assert_eq!(tags(&seen).len() as u64, n - 1, "J4: a copied record appears once");
     }
@@ -303,7 +310,13 @@ fn j5_leftovers_that_lie_exactly_where_records_are_expected_do_not_parse() {
     bench.world.set_capacity(None);
     assert_eq!(
         tags(&bench.seen()),
-        ["round 6, record 0", "round 6, record 1", "round 6, record 2", "round 6, record 3", "round 7, record 0"]
+        [
+            "round 6, record 0",
+            "round 6, record 1",
+            "round 6, record 2",
+            "round 6, record 3",
+            "round 7, record 0"
+        ]
     );
 }
 
@@ -313,7 +326,11 @@ fn j6_failed_write_and_failed_fsync_abort_and_are_not_retried() {
         let bench = Bench::new(16);
         let done = bench.boot(async |journal, _, _| {
             quiet(&bench).await;
-            if fault == 0 { bench.world.fail_write_in(1) } else { bench.world.fail_sync_in(1) }
+            if fault == 0 {
+                bench.world.fail_write_in(1)
+            } else {
+                bench.world.fail_sync_in(1)
+            }
             append(&journal, "a").await;
         });
         assert_eq!(done, None, "J6: nothing is acknowledged");
@@ -330,7 +347,8 @@ fn j6_full_device_makes_the_writer_wait_and_go_on_by_itself() {
         let mut waiting = Vec::new();
         for n in 0..30 {
             // Ten to a segment; one spare is there, then the device is full.
-            let record = Record { kind: 1, tag: n.to_string().into(), body: Body::Seal(vec![7; 1500].into()) };
+            let record =
+                Record { kind: 1, tag: n.to_string().into(), body: Body::Seal(vec![7; 1500].into()) };
             waiting.push(journal.submit(vec![record]).await.expect("runs"));
         }
         quiet(&bench).await;
@@ -355,7 +373,8 @@ fn j6_release_works_while_the_writer_is_stalled_and_cures_it() {
         bench.world.set_capacity(Some(bench.world.used()));
         let mut waiting = Vec::new();
         for n in 0..30 {
-            let record = Record { kind: 1, tag: n.to_string().into(), body: Body::Seal(vec![7; 1500].into()) };
+            let record =
+                Record { kind: 1, tag: n.to_string().into(), body: Body::Seal(vec![7; 1500].into()) };
             waiting.push(journal.submit(vec![record]).await.expect("runs"));
         }
         quiet(&bench).await;
@@ -435,7 +454,9 @@ fn a_foreign_journal_is_refused() {
     let other = uuid::Uuid::from_u128(STORE.as_u128() + 1);
     let opened = bench.world.run(async {
         let visit = &mut |_| Ok(());
-        Journal::open(bench.world.host(), dir(), other, super::small(), bench.cipher.clone(), visit).await.map(drop)
+        Journal::open(bench.world.host(), dir(), other, super::small(), bench.cipher.clone(), visit)
+            .await
+            .map(drop)
     });
     assert_damaged(&opened.expect("no crash").expect_err("foreign"), 1);
 }

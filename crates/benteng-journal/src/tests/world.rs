@@ -13,8 +13,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use benteng_host::{
-    Clock, Disk, Error, Fate, File, Fut, Host, Listener, Mono, Net, Open, Random, Result, Space, Stream, Task, TaskFailed,
-    Tasks, Wall,
+    Clock, Disk, Error, Fate, File, Fut, Host, Listener, Mono, Net, Open, Random, Result, Space, Stream,
+    Task, TaskFailed, Tasks, Wall,
 };
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -147,7 +147,8 @@ impl World {
             let picked = {
                 let mut state = self.state();
                 if state.ready.is_empty() {
-                    let at = *state.sleepers.keys().next().expect("a deadlock: nothing is ready, nothing sleeps");
+                    let at =
+                        *state.sleepers.keys().next().expect("a deadlock: nothing is ready, nothing sleeps");
                     state.now = state.now.max(at.0);
                     let woken = state.sleepers.remove(&at);
                     drop(state);
@@ -443,7 +444,11 @@ impl Tasks for World {
         Task::new(end, Box::new(EndTask(self.clone(), id)))
     }
 
-    fn blocking(&self, _name: &'static str, work: Box<dyn FnOnce() + Send>) -> Fut<std::result::Result<(), TaskFailed>> {
+    fn blocking(
+        &self,
+        _name: &'static str,
+        work: Box<dyn FnOnce() + Send>,
+    ) -> Fut<std::result::Result<(), TaskFailed>> {
         Box::pin(async move {
             work();
             Ok(())
