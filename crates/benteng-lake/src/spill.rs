@@ -76,8 +76,8 @@ impl TempFileFactory for Spill {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         options.open(&path).map_err(|source| Error::SpillIo { file: number, source })?;
-        let (frames, bytes) = (AtomicU32::new(0), AtomicU64::new(0));
-        let shared = Shared { spill: Arc::clone(&self.0), number, path, frames, bytes };
+        let (sealed, frames, bytes) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU64::new(0));
+        let shared = Shared { spill: Arc::clone(&self.0), number, path, sealed, frames, bytes };
         Ok(Arc::new(Spilled(Arc::new(shared))))
     }
 }
@@ -104,7 +104,10 @@ struct Shared {
     spill: Arc<Inner>,
     number: u64,
     path: PathBuf,
-    /// Frames written so far: a reader expects each of them, none more.
+    /// Frames sealed so far: the number of the next, never used twice, not even after a failed write.
+    sealed: AtomicU32,
+    /// Frames that are whole in the file: a reader expects each of them, none more. A file may
+    /// be read while it is written (repartitioning does).
     frames: AtomicU32,
     /// Bytes on disk.
     bytes: AtomicU64,
@@ -171,15 +174,15 @@ impl Writer {
             return Ok(());
         }
         let shared = &self.shared;
-        let frame = shared.frames.load(Ordering::Relaxed);
-        // A nonce must never come twice: stop long before the counter would wrap.
+        let frame = shared.sealed.load(Ordering::Relaxed);
+        // A nonce must never come twice: stop before the counter would wrap.
         let Some(after) = frame.checked_add(1) else {
             return Err(io::Error::other(Error::SpillFull { limit: shared.spill.limit }));
         };
         let disk = (4 + self.plain.len() + TAG) as u64;
         shared.spill.take(disk).map_err(io::Error::other)?;
         shared.bytes.fetch_add(disk, Ordering::Relaxed);
-        shared.frames.store(after, Ordering::Relaxed);
+        shared.sealed.store(after, Ordering::Relaxed);
         let mut sealed = std::mem::replace(&mut self.plain, BytesMut::with_capacity(FRAME + TAG));
         shared
             .spill
@@ -187,8 +190,10 @@ impl Writer {
             .seal_in_place_append_tag(Inner::nonce(shared.number, frame), Aad::empty(), &mut sealed)
             .map_err(|_| io::Error::other("a frame of 64 KiB could not be sealed"))?;
         let length = u32::try_from(sealed.len()).map_err(io::Error::other)?;
-        self.file.write_all(&length.to_le_bytes())?;
-        self.file.write_all(&sealed)
+        self.file.write_all(&[&length.to_le_bytes()[..], &sealed].concat())?;
+        // Only now may a reader expect it.
+        shared.frames.store(after, Ordering::Release);
+        Ok(())
     }
 }
 
@@ -236,7 +241,7 @@ impl Reader {
     fn next(&mut self) -> Result<Bytes, Error> {
         let damaged = || Error::SpillDamaged { file: self.shared.number };
         let mut out = BytesMut::with_capacity(READ);
-        while out.len() + FRAME <= READ && self.frame < self.shared.frames.load(Ordering::Relaxed) {
+        while out.len() + FRAME <= READ && self.frame < self.shared.frames.load(Ordering::Acquire) {
             let mut length = [0; 4];
             self.file.read_exact(&mut length).map_err(|_| damaged())?;
             let length = u32::from_le_bytes(length) as usize;
@@ -324,6 +329,32 @@ mod tests {
         assert!(spill.used() <= 100_000);
         drop(file);
         assert_eq!(spill.used(), 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_reader_may_follow_a_writer() {
+        let (_dir, spill) = open(1 << 30);
+        let file = spill.create_temp_file("test").expect("file");
+        let mut writer = file.open_writer().expect("opens");
+        let mut reader = file.read_stream().expect("opens");
+        let (told, mut flushed) = tokio::sync::mpsc::unbounded_channel();
+        let writing = std::thread::spawn(move || {
+            for n in 0..2000_u32 {
+                writer.write_all(&vec![n as u8; 1 + (n as usize * 37) % 5000]).expect("written");
+                writer.flush().expect("flushed");
+                let _ = told.send(1 + (n as usize * 37) % 5000);
+            }
+        });
+        let (mut expected, mut got) = (0, 0);
+        while let Some(bytes) = flushed.recv().await {
+            expected += bytes;
+            // As repartitioning does: ask only for what is known to be there.
+            while got < expected {
+                got += reader.try_next().await.expect("no damage").expect("more is there").len();
+            }
+        }
+        writing.join().expect("wrote");
+        assert_eq!(got, expected);
     }
 
     #[test]
