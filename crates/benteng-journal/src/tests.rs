@@ -3,6 +3,7 @@
 mod bytes;
 mod cipher;
 mod crash;
+mod life;
 mod rules;
 mod world;
 

@@ -1,5 +1,6 @@
 //! Promises and rules of the chunk store as scripted histories.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use benteng_host::sleep;
@@ -12,7 +13,7 @@ use crate::{Error, Store};
 const LEN: usize = 2050;
 const FRAMES: u32 = 21;
 
-async fn fill(store: &Store, ids: std::ops::Range<u32>) {
+async fn fill(store: &Store, ids: Range<u32>) {
     for n in ids {
         store.append(chunk(n, LEN)).await.expect("appends");
     }
@@ -50,7 +51,8 @@ fn chunks_come_back_whole_and_by_frames() {
             let end = (to as usize * FRAME as usize).min(LEN);
             assert_eq!(&read[..], &wanted[from as usize * FRAME as usize..end]);
         }
-        for range in [0..0, 5..4, 0..FRAMES + 1, FRAMES..FRAMES + 1] {
+        for (start, end) in [(0, 0), (5, 4), (0, FRAMES + 1), (FRAMES, FRAMES + 1)] {
+            let range = Range { start, end };
             assert!(matches!(store.read(id(1), range).await, Err(Error::Range { .. })));
         }
         let info = store.stat(id(1)).expect("looks").expect("is there");
