@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn a_body_has_one_checksum_in_one_place() {
         let trailers = Trailers::default();
-        let sent = |pairs: &[(&'static str, &str)]| match super::sent(&headers(pairs), &trailers) {
+        let seen = |pairs: &[(&'static str, &str)]| match sent(&headers(pairs), &trailers) {
             Ok(SentChecksum::None) => "none".to_owned(),
             Ok(SentChecksum::Kind(kind)) => format!("kind {kind:?}"),
             Ok(SentChecksum::Header(sum)) => format!("header {:?}", sum.kind),
@@ -288,7 +288,7 @@ mod tests {
             (vec![("x-amz-checksum-crc32", "AAAA")], "InvalidRequest"),
             (vec![("x-amz-checksum-crc32", "?")], "InvalidRequest"),
         ] {
-            assert_eq!(sent(&pairs), wanted, "{pairs:?}");
+            assert_eq!(seen(&pairs), wanted, "{pairs:?}");
         }
     }
 

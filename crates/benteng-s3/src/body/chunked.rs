@@ -163,12 +163,11 @@ mod tests {
 
     use super::*;
 
+    /// Data and trailers.
+    type Decoded = (Vec<u8>, Vec<(String, String)>);
+
     /// Decodes `wire`, cut into pieces of the given size.
-    fn decode(
-        mut decoder: Chunked,
-        wire: &[u8],
-        piece: usize,
-    ) -> Result<(Vec<u8>, Vec<(String, String)>), BodyError> {
+    fn decode(mut decoder: Chunked, wire: &[u8], piece: usize) -> Result<Decoded, BodyError> {
         let mut out = Vec::new();
         for piece in wire.chunks(piece.max(1)) {
             let mut input = Bytes::copy_from_slice(piece);

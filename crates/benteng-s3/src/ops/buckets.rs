@@ -6,7 +6,7 @@ use benteng_identity::{Action, Resource, authorize};
 use benteng_meta::Rejection;
 use benteng_objects::Error;
 use http::HeaderValue;
-use s3s::dto::{self, *};
+use s3s::dto::*;
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::{Ops, check_wishes, owner, page};
@@ -122,7 +122,7 @@ impl Ops {
         prefix: &str,
         after: &mut Option<String>,
         max: usize,
-    ) -> S3Result<(Vec<dto::Bucket>, bool)> {
+    ) -> S3Result<(Vec<Bucket>, bool)> {
         let mut seen = after.clone();
         let mut out = Vec::new();
         loop {
@@ -138,7 +138,7 @@ impl Ops {
                     return Ok((out, max > 0));
                 }
                 *after = Some(bucket.name.clone());
-                out.push(dto::Bucket {
+                out.push(Bucket {
                     bucket_region: Some(self.region.clone()),
                     creation_date: Some(names::timestamp(bucket.created)),
                     name: Some(bucket.name),
