@@ -73,10 +73,9 @@ pub fn apply(tx: &mut Tx<'_>, envelope: &Envelope) -> Result<Outcome> {
         }
         Err(Stop::Broken(e)) => return Err(e),
     };
-    // Replace is an invitation to propose the same command again: remembering it would refuse that.
-    if !matches!(outcome, Ok(Answer::Replace(_))) {
-        remember(tx, envelope.id, &outcome, now)?;
-    }
+    // Replace too: the gateway proposes anew, under another id. A second copy of this entry that
+    // was judged again could be applied after the new proposal was refused and its chunks buried (C2).
+    remember(tx, envelope.id, &outcome, now)?;
     Ok(outcome)
 }
 
@@ -93,6 +92,11 @@ fn admit(tx: &Tx<'_>, envelope: &Envelope, now: Now) -> Step<()> {
     if let Some((node, incarnation)) = envelope.gateway {
         let gateway: Option<GatewayRow> = tx.get(&key::gateway(node))?;
         if gateway.is_none_or(|g| g.incarnation != incarnation) {
+            return Err(Rejection::GatewaySuperseded(node).into());
+        }
+        // Stores take the unnamed chunks of a removed node for orphans (O1): it may name them no more.
+        let row: Option<NodeRow> = tx.get(&key::node(node))?;
+        if row.is_none_or(|row| row.state == NodeState::Removed) {
             return Err(Rejection::GatewaySuperseded(node).into());
         }
     }

@@ -346,6 +346,41 @@ fn o2_copies_that_do_not_count_ask_for_replacement_and_kill_nothing() {
 }
 
 #[test]
+fn c2_a_second_copy_of_a_replaced_command_never_names_chunks_that_were_buried_since() {
+    let mut state = State::site();
+    let command = |mask, condition| put("a", 1, 1, 10, NewBody::Chunks(part(5, 10, mask)), condition);
+    let late = |state: &mut State, mask| state.run_as(77, 0, i64::MAX, command(mask, Condition::default()));
+    assert_eq!(late(&mut state, 0b001), Ok(Answer::Replace(vec![0])));
+    // Proposed anew, and refused: its chunks are dead.
+    let only = Condition { if_match: Some(Match::Any), ..Condition::default() };
+    assert_eq!(state.run(command(0b111, only)), Err(Rejection::NoSuchKey));
+    assert_eq!(state.rows(key::Table::DeadPart), 1);
+    // The first entry comes again, when its copies would count.
+    assert_eq!(late(&mut state, 0b111), Ok(Answer::Replace(vec![0])));
+    assert_eq!(state.usage().objects, 0);
+    state.check();
+}
+
+#[test]
+fn i9_the_gateway_of_a_removed_node_never_completes_a_write() {
+    let mut state = State::site();
+    let Ok(Answer::Gateway(incarnation, _)) = state.run(Command::StartGateway { node: NodeId(3) }) else {
+        panic!("the gateway starts")
+    };
+    let remove = Command::SetNodeState { node: NodeId(3), state: NodeState::Removed };
+    assert_eq!(state.run(remove), Ok(Answer::Done));
+    let envelope = Envelope {
+        id: CommandId(Uuid::from_u128(4000)),
+        stamp: SiteTime(0),
+        deadline: SiteTime(i64::MAX),
+        gateway: Some((NodeId(3), incarnation)),
+        command: inline("a", 1, 1),
+    };
+    let outcome = apply(&mut Tx::new(&state), &envelope).expect("readable");
+    assert_eq!(outcome, Err(Rejection::GatewaySuperseded(NodeId(3))));
+}
+
+#[test]
 fn repaired_copies_leave_the_queue_and_dead_chunks_too() {
     let mut state = State::site();
     let command = put("a", 1, 1, 10, NewBody::Chunks(part(5, 10, 0b011)), Condition::default());
