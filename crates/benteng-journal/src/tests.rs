@@ -4,6 +4,7 @@ mod bytes;
 mod cipher;
 mod crash;
 mod life;
+mod real;
 mod rules;
 mod world;
 
