@@ -1,0 +1,74 @@
+//! What the requests and loops of one node's object layer share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use benteng_consensus::Group;
+use benteng_host::Host;
+use benteng_meta::ids::*;
+
+use crate::budget::Budget;
+use crate::copy::Copies;
+use crate::findings::Findings;
+use crate::floors::{Floor, Floors};
+use crate::gateway::Gateway;
+use crate::keyring::Keys;
+use crate::leftovers::Leftovers;
+use crate::limits::Limits;
+use crate::wire::Report;
+
+/// What loops did since the process began.
+#[derive(Default)]
+pub(crate) struct Progress {
+    pub(crate) repaired: AtomicU64,
+    pub(crate) repair_stuck: AtomicU64,
+    pub(crate) filled: AtomicU64,
+    pub(crate) filling: AtomicU64,
+    pub(crate) strays: AtomicU64,
+}
+
+/// The object layer of one node.
+pub(crate) struct Core {
+    pub(crate) me: NodeId,
+    pub(crate) host: Host,
+    pub(crate) group: Group,
+    pub(crate) copies: Copies,
+    pub(crate) keys: Keys,
+    pub(crate) gateway: Gateway,
+    pub(crate) floors: Arc<Floors>,
+    pub(crate) writes: Budget,
+    pub(crate) reads: Budget,
+    pub(crate) limits: Limits,
+    pub(crate) findings: Findings,
+    pub(crate) leftovers: Leftovers,
+    pub(crate) progress: Progress,
+}
+
+impl Core {
+    /// Registers a read (O5): before anything is looked up.
+    pub(crate) fn hold_floor(&self) -> Floor {
+        self.floors.hold(|| self.group.applied())
+    }
+
+    /// How this node's store and loops are.
+    pub(crate) fn report(&self) -> Report {
+        let disk = self.copies.disk();
+        let fill = disk.fill();
+        let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let as_u64 = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        Report {
+            disk_total: fill.total,
+            disk_free: fill.free,
+            chunks: fill.chunks,
+            chunk_bytes: fill.bytes,
+            quarantined: as_u64(disk.quarantined().len()),
+            repaired: count(&self.progress.repaired),
+            repair_stuck: count(&self.progress.repair_stuck),
+            filled: count(&self.progress.filled),
+            filling: count(&self.progress.filling),
+            strays: count(&self.progress.strays),
+            readers: as_u64(self.floors.readers()),
+            applied: self.group.applied(),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! This node's own chunk store, as the rest of the crate sees it: the one file that knows
+//! the types of `benteng_chunks`.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use benteng_chunks::Store;
+use benteng_meta::ids::*;
+use bytes::Bytes;
+
+use crate::copy::{Chunk, CopyError};
+
+/// The store of this node.
+#[derive(Clone)]
+pub(crate) struct Disk(pub(crate) Arc<Store>);
+
+/// How full it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fill {
+    /// Size of the disk, bytes.
+    pub(crate) total: u64,
+    /// Free on it, bytes.
+    pub(crate) free: u64,
+    /// Chunks kept.
+    pub(crate) chunks: u64,
+    /// Their ciphertext, bytes.
+    pub(crate) bytes: u64,
+}
+
+impl Fill {
+    /// How much of the disk is used, in percent.
+    pub(crate) fn used_percent(&self) -> u64 {
+        100 - self.free.saturating_mul(100).checked_div(self.total).unwrap_or(100).min(100)
+    }
+}
+
+fn said(id: ChunkId, error: benteng_chunks::Error) -> CopyError {
+    use benteng_chunks::Error as E;
+    match error {
+        // What was removed is looked up again, like what never was here (O5).
+        E::NotFound { .. } | E::Removed { .. } => CopyError::Missing,
+        E::Corrupt { .. } => CopyError::Damaged,
+        E::Full { .. } => CopyError::Full,
+        e if e.is_retryable() => CopyError::Full,
+        e => CopyError::Failed(format!("chunk {id}: {e}")),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "shaped for map_err")]
+fn failed(error: benteng_chunks::Error) -> CopyError {
+    CopyError::Failed(error.to_string())
+}
+
+impl Disk {
+    /// Its id.
+    pub(crate) fn id(&self) -> StoreId {
+        self.0.id()
+    }
+
+    /// Keeps a chunk; returns once it is durable.
+    pub(crate) async fn append(&self, chunk: Chunk) -> Result<(), CopyError> {
+        let id = chunk.id;
+        let new = benteng_chunks::NewChunk {
+            id,
+            origin: chunk.origin,
+            frame_bytes: chunk.frame_bytes,
+            frame_crcs: chunk.frame_crcs,
+            bytes: vec![chunk.bytes],
+        };
+        self.0.append(new).await.map_err(|e| said(id, e))
+    }
+
+    /// Whole frames of a chunk, their checksums verified.
+    pub(crate) async fn read(&self, id: ChunkId, frames: Range<u32>) -> Result<Bytes, CopyError> {
+        self.0.read(id, frames).await.map_err(|e| said(id, e))
+    }
+
+    /// A whole chunk with its header, its checksums verified.
+    pub(crate) async fn fetch(&self, id: ChunkId) -> Result<Chunk, CopyError> {
+        let header = self.0.header(id).await.map_err(|e| said(id, e))?;
+        let frames = u32::try_from(header.frame_crcs.len()).unwrap_or(u32::MAX);
+        let bytes = self.read(id, 0..frames).await?;
+        let (origin, frame_bytes, frame_crcs) = (header.origin, header.frame_bytes, header.frame_crcs);
+        Ok(Chunk { id, origin, frame_bytes, frame_crcs, bytes })
+    }
+
+    /// Who wrote a chunk that is here and not quarantined.
+    pub(crate) fn stat(&self, id: ChunkId) -> Result<Option<Origin>, CopyError> {
+        let info = self.0.stat(id).map_err(failed)?;
+        Ok(info.filter(|info| !info.quarantined).map(|info| info.origin))
+    }
+
+    /// Chunks after `after` in order of their ids.
+    pub(crate) fn list(
+        &self,
+        after: Option<ChunkId>,
+        limit: usize,
+    ) -> Result<Vec<(ChunkId, Origin)>, CopyError> {
+        let listed = self.0.list(after, limit).map_err(failed)?;
+        Ok(listed.into_iter().map(|(id, info)| (id, info.origin)).collect())
+    }
+
+    /// Removes chunks for good: their ids are refused from now on.
+    pub(crate) async fn remove(&self, ids: Vec<ChunkId>) -> Result<(), CopyError> {
+        self.0.remove(ids).await.map_err(failed)
+    }
+
+    /// Gives room back that removed chunks took. Returns whether there may be more.
+    pub(crate) async fn clean(&self) -> Result<bool, CopyError> {
+        Ok(self.0.clean().await.map_err(failed)?.segment.is_some())
+    }
+
+    /// Reads `budget` bytes of chunks after `after` again. Returns where to go on (`None`: at
+    /// the beginning) and what is damaged.
+    pub(crate) async fn scrub(
+        &self,
+        after: Option<ChunkId>,
+        budget: u64,
+    ) -> Result<(Option<ChunkId>, Vec<ChunkId>), CopyError> {
+        let done = self.0.scrub(after, budget).await.map_err(failed)?;
+        Ok((done.next, done.corrupt))
+    }
+
+    /// How full it is.
+    pub(crate) fn fill(&self) -> Fill {
+        let usage = self.0.usage();
+        let (total, free) = (usage.device_total, usage.device_free);
+        Fill { total, free, chunks: usage.chunks, bytes: usage.live_bytes }
+    }
+
+    /// Chunks that are damaged and kept apart.
+    pub(crate) fn quarantined(&self) -> Vec<ChunkId> {
+        self.0.quarantined()
+    }
+}
