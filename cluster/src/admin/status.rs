@@ -1,0 +1,123 @@
+//! The object layer's view of the site, as the API shows it.
+
+use benteng_consensus::Group;
+use benteng_http::api::{DiskStatus, Health, NodeStatus, SiteStatus, rfc3339};
+use benteng_meta::NodeState;
+use benteng_meta::ids::{NodeId, PlacementGroup};
+use benteng_objects::NodeView;
+
+/// The site's status for an answer by node `me`.
+pub(super) fn site(me: NodeId, group: &Group, status: benteng_objects::SiteStatus) -> SiteStatus {
+    let nodes: Vec<NodeStatus> =
+        status.nodes.iter().filter(|view| view.row.state != NodeState::Removed).map(node).collect();
+    let voters = status.nodes.iter().filter(|view| view.voter).count();
+    let survives = survives_one_loss(voters, status.copies_min);
+    let mut notes = status.reasons;
+    if !survives {
+        let why = match nodes.len() {
+            0..=2 => {
+                "fewer than three nodes: the loss of one is not survived; add nodes with `benteng node add`"
+            }
+            _ => "fewer than three voters or two durable copies: the loss of one node is not survived yet",
+        };
+        notes.push(why.to_owned());
+    }
+    if group.status().stalled {
+        notes
+            .push("the answering node's disk has no room for its log; delete objects or add room".to_owned());
+    }
+    let health = match (status.confirmed, status.healthy) {
+        (false, _) => Health::Unavailable,
+        (true, false) => Health::Degraded,
+        (true, true) => Health::Healthy,
+    };
+    let age = |since: benteng_meta::ids::SiteTime| {
+        u64::try_from(status.now.0.saturating_sub(since.0) / 1_000_000).unwrap_or(0)
+    };
+    SiteStatus {
+        site: status.site.to_string(),
+        name: status.name,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node: me.0,
+        health,
+        survives_one_loss: survives,
+        copies: status.copies,
+        copies_min: status.copies_min,
+        leader: status.nodes.iter().find(|view| view.leader).map(|view| view.node.0),
+        sequence: status.seq.0,
+        site_time: rfc3339(status.now),
+        objects: status.objects,
+        bytes: status.bytes,
+        chunks_short: status.chunks_short,
+        oldest_short_seconds: status.oldest_short.map(age),
+        groups_moving: u64::from(status.groups_moving),
+        groups: u64::from(PlacementGroup::COUNT),
+        copies_filled: u64::from(status.filling.0),
+        copies_to_fill: u64::from(status.filling.1),
+        nodes,
+        notes,
+    }
+}
+
+/// I1 holds against the loss of any one node: a majority is left, and a copy of every acknowledged byte.
+fn survives_one_loss(voters: usize, copies_min: u8) -> bool {
+    voters >= 3 && copies_min >= 2
+}
+
+/// One node.
+pub(super) fn node(view: &NodeView) -> NodeStatus {
+    let role = match (view.leader, view.voter) {
+        (true, _) => "leader",
+        (false, true) => "voter",
+        (false, false) => "learner",
+    };
+    let state = match view.row.state {
+        NodeState::Active => "active",
+        NodeState::Draining => "draining",
+        NodeState::Removed => "removed",
+    };
+    let member = view.row.state != NodeState::Removed;
+    let row = &view.row;
+    NodeStatus {
+        id: view.node.0,
+        name: row.name.clone(),
+        zone: row.zone.clone(),
+        state: state.to_owned(),
+        role: member.then(|| role.to_owned()),
+        reachable: member.then_some(view.up),
+        disk: view.report.as_ref().map(|report| DiskStatus {
+            total_bytes: report.disk_total,
+            free_bytes: report.disk_free,
+            chunks: report.chunks,
+            chunk_bytes: report.chunk_bytes,
+            quarantined: report.quarantined,
+        }),
+        lag: view.lag,
+        rpc: row.doors.rpc.clone(),
+        s3: row.doors.s3.clone(),
+        http: row.doors.http.clone(),
+        sql: row.doors.sql.clone(),
+        joined: rfc3339(row.joined),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i1_one_loss_is_survived_only_with_a_majority_and_a_copy_left() {
+        let check = |voters: usize, copies_min: u8, survives: bool| {
+            assert_eq!(
+                survives_one_loss(voters, copies_min),
+                survives,
+                "{voters} voters, minimum {copies_min}"
+            );
+        };
+        check(1, 1, false);
+        check(2, 2, false);
+        check(3, 1, false);
+        check(3, 2, true);
+        check(5, 2, true);
+    }
+}

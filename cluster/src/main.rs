@@ -1,0 +1,109 @@
+//! The binary (floor 9): configuration, the wiring of a node, `benteng dev`, the command line.
+//! The one place that knows everybody; it holds no logic of its own.
+//!
+//! `cli` reads the command line; `server` runs a node that `node` wires; `dev` runs a whole site
+//! of such nodes; `commands` and `client` talk to a site; `admin` answers them.
+
+mod admin; // what the HTTP door asks of this node
+mod cli; // the command line
+mod client; // the admin API from the outside
+mod commands; // the verbs that talk to a site
+mod config; // the configuration of a node
+mod dev; // a whole site for development
+mod files; // small files: whole, durable, private
+mod formation; // how a node comes to be one
+mod log; // logs and panics
+mod node; // the wiring of a node
+mod observe; // metrics of the process
+mod output; // what commands print
+mod server; // one node, from start to stop
+mod tls; // certificates of the doors
+mod unseal; // where the root key comes from
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{Cli, ConfigVerb, Noun};
+
+/// Exit code of a command that failed.
+const FAILED: u8 = 1;
+/// Exit code of a command that was not understood.
+const USAGE: u8 = 2;
+
+/// How long work that is left in threads may go on when all else is done.
+const LINGER: Duration = Duration::from_millis(300);
+
+/// A command line that cannot be meant; ends with exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// An error of usage.
+pub(crate) fn usage(message: &str) -> anyhow::Error {
+    Usage(message.to_owned()).into()
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no failures; clap knows which is which, and its exit codes are ours.
+            let code = u8::try_from(error.exit_code()).unwrap_or(USAGE);
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match start(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            output::say(&format!("error: {error:#}"));
+            ExitCode::from(if error.is::<Usage>() { USAGE } else { FAILED })
+        }
+    }
+}
+
+fn start(cli: Cli) -> Result<ExitCode> {
+    // All TLS of this process is rustls on ring. It can only be there already if this ran twice.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    let outcome = runtime.block_on(Box::pin(run(cli)));
+    // A read of standard input that nobody answers must not hold up the end of the process.
+    runtime.shutdown_timeout(LINGER);
+    outcome
+}
+
+async fn run(cli: Cli) -> Result<ExitCode> {
+    let global = cli.global;
+    match cli.noun {
+        Noun::Dev(args) => dev::run(args).await,
+        Noun::Server(args) => server::run(&args.config, server::Mode::Server).await,
+        Noun::NodeChild(args) => server::run(&args.config, server::Mode::Child).await,
+        Noun::Init(args) => server::init(&args.config).map(done),
+        Noun::Join(args) => server::join(&global, &args.config, args.token).await.map(done),
+        Noun::Config(ConfigVerb::Defaults) => output::print(&config::commented_defaults()).map(done),
+        Noun::Config(ConfigVerb::Check { file }) => {
+            config::load(Some(&file))?;
+            output::done(global.output, &format!("{} is a configuration", file.display())).map(done)
+        }
+        Noun::Site(verb) => commands::site::site(&global, verb).await,
+        Noun::Node(verb) => commands::site::node(&global, verb).await.map(done),
+        Noun::Bucket(verb) => commands::bucket::run(&global, verb).await.map(done),
+        Noun::Object(verb) => commands::object::run(&global, verb).await.map(done),
+        Noun::User(verb) => commands::people::user(&global, verb).await.map(done),
+        Noun::Key(verb) => commands::people::key(&global, verb).await.map(done),
+        Noun::Sql(args) => commands::sql::run(&global, args).await,
+        Noun::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "benteng", &mut script);
+            output::print(&String::from_utf8_lossy(&script)).map(done)
+        }
+    }
+}
+
+fn done((): ()) -> ExitCode {
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,291 @@
+//! The wiring of a node: every floor opened in order, every door hung in its frame. The only
+//! file that knows how the floors are constructed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use benteng_host::real::{self, RocksKv, RocksOptions};
+use benteng_host::{Host, Wall};
+use benteng_http::{HttpDoor, Readiness, Services};
+use benteng_identity::Identity;
+use benteng_keys::{RootKey, SiteCa, Validity};
+use benteng_lake::{Lake, LakeOptions};
+use benteng_meta::Doors;
+use benteng_meta::ids::NodeId;
+use benteng_objects::{Limits, NewSite, Node as Core, NodeOptions};
+use benteng_rpc::{MutualTls, TlsIdentity};
+use benteng_s3::{S3Door, S3Options};
+use benteng_sql::PgDoor;
+use tokio::task::JoinSet;
+
+use crate::admin::{Auth, NodeAdmin, Privileged, seed};
+use crate::config::Config;
+use crate::formation::{self, Formation, Origin};
+use crate::tls::DoorCert;
+
+/// How long a node's certificate is valid; it is issued anew every day.
+const CERT_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// A peer whose clock is behind by less still accepts it.
+const CERT_BACKDATE: Duration = Duration::from_secs(24 * 3600);
+/// How often certificates are looked after.
+const CERT_TURN: Duration = Duration::from_secs(60);
+/// Turns between two issues of the node's own certificate.
+const CERT_TURNS: u64 = 24 * 60;
+/// How long a node may take until it serves; what it waits for is logged meanwhile.
+const READY_WITHIN: Duration = Duration::from_secs(80);
+
+/// A running node.
+pub(crate) struct Node {
+    core: Arc<Core>,
+    s3: S3Door,
+    sql: PgDoor,
+    http: HttpDoor,
+    doors: Doors,
+    _renewal: JoinSet<()>,
+}
+
+impl Node {
+    /// Opens the node and returns when it serves.
+    ///
+    /// Errors: damage and its remedy, ports in use, a site that cannot be reached.
+    /// Cancellation: what was opened is closed as after a crash.
+    pub(crate) async fn start(
+        config: &Config,
+        root: RootKey,
+        formation: Formation,
+        privileged: Privileged,
+    ) -> Result<Node> {
+        crate::observe::install()?;
+        let host = real::host();
+        let root = Arc::new(root);
+        let ca = Arc::new(formation.open_ca(&root)?);
+        let me = formation.node();
+        let secure = MutualTls::new(formation.site(), host.clock.clone(), &identity_of(&ca, me, &host)?);
+        let secure = Arc::new(secure.context("the node's certificate is unusable")?);
+        let certs = DoorCert::new(config, ca.clone(), me, &host)?;
+
+        let core =
+            Arc::new(Core::start(core_options(config, &host, &root, me, secure.clone(), &formation)?).await?);
+        form(&core, &formation, config, &root).await?;
+        serving(&core).await?;
+
+        let identity = Identity::new(core.group().clone(), host.clone());
+        let mut renewal = JoinSet::new();
+        if matches!(privileged, Privileged::Dev) && seed::once(&identity, &root).await.is_err() {
+            // The site is not there yet; whoever waits for this node waits for its quorum too.
+            renewal.spawn(seed::until_done(identity.clone(), root.clone()));
+        }
+        let services = services(config, &host, &core, &identity, privileged, &root);
+        let listen = &config.listen;
+        let http = benteng_http::Options {
+            listen: listen.http.clone(),
+            tls: certs.server_config(&listen.http),
+            connections_max: connections(config),
+        };
+        let http = HttpDoor::start(&host, services, http).await?;
+        let s3 = S3Options {
+            listen: listen.s3.clone(),
+            domains: config.s3.domains.clone(),
+            tls: certs.server_config(&listen.s3),
+            connections_max: connections(config),
+            ..S3Options::default()
+        };
+        let s3 = S3Door::start(host.clone(), core.objects(), identity.clone(), s3).await?;
+        let lake = lake_options(config);
+        let lake = Lake::open(&host, core.objects(), core.group().clone(), lake)
+            .context("the lake does not open")?;
+        let mut sql = benteng_sql::Options::new(listen.sql.clone());
+        sql.tls = certs.server_config(&listen.sql);
+        let sql = PgDoor::start(host.clone(), identity, lake, sql).await?;
+
+        renewal.spawn(renew(ca, me, host, secure, certs));
+        let doors = formation::doors(config);
+        Ok(Node { core, s3, sql, http, doors, _renewal: renewal })
+    }
+
+    /// The addresses under which the node is reached.
+    pub(crate) fn doors(&self) -> Doors {
+        self.doors.clone()
+    }
+
+    /// Waits until something that the node cannot do without has failed; says what.
+    pub(crate) async fn failed(&self) -> String {
+        loop {
+            if let Some(why) = self.core.group().failed() {
+                return why;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Lets requests end, closes everything durably.
+    pub(crate) async fn stop(self) {
+        let Node { core, s3, sql, http, .. } = self;
+        tokio::join!(s3.stop(), sql.stop(), http.stop());
+        core.stop().await;
+    }
+}
+
+fn connections(config: &Config) -> usize {
+    usize::try_from(config.limits.connections).unwrap_or(usize::MAX)
+}
+
+fn mib(n: u32) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX).saturating_mul(1 << 20)
+}
+
+/// A certificate of the site's authority for node-to-node connections.
+fn identity_of(ca: &SiteCa, me: NodeId, host: &Host) -> Result<TlsIdentity> {
+    let micros = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
+    let now = host.clock.wall().0;
+    let validity = Validity {
+        from: Wall(now.saturating_sub(micros(CERT_BACKDATE))),
+        until: Wall(now.saturating_add(micros(CERT_LIFE))),
+    };
+    let issued =
+        ca.issue(me, &[], validity, host.random.as_ref()).context("cannot issue the node's certificate")?;
+    Ok(TlsIdentity {
+        ca_der: vec![ca.cert_der().to_vec()],
+        cert_der: issued.cert_der.clone(),
+        key_der: issued.key_der.to_vec(),
+    })
+}
+
+fn core_options(
+    config: &Config,
+    host: &Host,
+    root: &Arc<RootKey>,
+    me: NodeId,
+    secure: Arc<MutualTls>,
+    formation: &Formation,
+) -> Result<NodeOptions> {
+    let dir = config.node.data_dir.clone();
+    let kv = open_kv(config, &dir)?;
+    let mut options =
+        NodeOptions::new(host.clone(), dir, kv, root.clone(), me, secure, config.listen.rpc.clone());
+    options.doors = formation::doors(config);
+    if let Origin::Join { peers } = &formation.origin {
+        options.peers = peers.iter().map(|(id, addr)| (NodeId(*id), addr.clone())).collect();
+    }
+    // Two thirds for bodies on their way in, the rest for reading ahead.
+    let requests = mib(config.limits.requests_mib);
+    options.limits = Limits {
+        write_bytes: requests / 3 * 2,
+        read_bytes: requests / 3,
+        inline: usize::try_from(config.objects.inline_kib).unwrap_or(0) << 10,
+        ..Limits::default()
+    };
+    Ok(options)
+}
+
+fn open_kv(config: &Config, dir: &Path) -> Result<Arc<RocksKv>> {
+    let options = RocksOptions {
+        block_cache_bytes: mib(config.limits.kv_cache_mib),
+        write_buffer_bytes: mib(config.limits.kv_write_buffer_mib),
+    };
+    let path = dir.join("kv");
+    RocksKv::open(&path, &options).with_context(|| {
+        format!("the node's state in {} does not open; if it is damaged, remove it: it is rebuilt from the log and the peers", path.display())
+    })
+}
+
+/// The first node of a new site forms it, once.
+async fn form(core: &Core, formation: &Formation, config: &Config, root: &RootKey) -> Result<()> {
+    let Origin::Init { site_name } = &formation.origin else { return Ok(()) };
+    let known = benteng_meta::query::site(core.group().local()?.as_ref())?;
+    if known.is_some() {
+        return Ok(());
+    }
+    if core.group().has_history() {
+        // Formed in an earlier life; the log brings the row back.
+        return Ok(());
+    }
+    let site = NewSite {
+        id: formation.site(),
+        name: site_name.clone(),
+        removal_delay: i64::from(config.objects.removal_delay_hours) * 3_600_000_000,
+        ca: formation.ca_bytes()?.into(),
+        node_name: config.node.name.clone(),
+        zone: config.node.zone.clone(),
+    };
+    core.init_site(site, root).await.context("the site cannot be formed")
+}
+
+/// Waits until the node serves; says what it waits for.
+async fn serving(core: &Core) -> Result<()> {
+    let began = tokio::time::Instant::now();
+    let mut told = tokio::time::Instant::now();
+    loop {
+        let why = match core.ready() {
+            Ok(()) => return Ok(()),
+            Err(why) => why,
+        };
+        if let Some(failed) = core.group().failed() {
+            anyhow::bail!("{failed}");
+        }
+        if told.elapsed() > Duration::from_secs(5) {
+            told = tokio::time::Instant::now();
+            tracing::warn!(%why, "node waits for its site");
+        }
+        if began.elapsed() > READY_WITHIN {
+            // It goes on waiting behind open doors: health/ready says why.
+            tracing::warn!(%why, "node opens its doors although its site is not there yet");
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn services(
+    config: &Config,
+    host: &Host,
+    core: &Arc<Core>,
+    identity: &Identity,
+    privileged: Privileged,
+    root: &RootKey,
+) -> Services {
+    let ready = core.clone();
+    let ready = Arc::new(move || match ready.ready() {
+        Ok(()) => Readiness::Ready,
+        Err(why) => Readiness::NotReady(why.to_string()),
+    });
+    let admin =
+        NodeAdmin { me: core.me(), group: core.group().clone(), objects: core.objects(), host: host.clone() };
+    Services {
+        admin: Arc::new(admin),
+        auth: Arc::new(Auth::new(identity.clone(), privileged, root)),
+        objects: core.objects(),
+        identity: identity.clone(),
+        ready,
+        metrics: crate::observe::render(),
+        metrics_open: config.metrics.open,
+    }
+}
+
+fn lake_options(config: &Config) -> LakeOptions {
+    let mut options = LakeOptions::small(config.node.data_dir.join("spill"));
+    options.memory = mib(config.limits.sql_mib);
+    options.query_memory = options.memory / 2;
+    options
+}
+
+/// Issues the node's certificate anew every day and keeps the doors' certificates fresh.
+async fn renew(ca: Arc<SiteCa>, me: NodeId, host: Host, secure: Arc<MutualTls>, certs: DoorCert) {
+    for turn in 1_u64.. {
+        tokio::time::sleep(CERT_TURN).await;
+        if let Err(error) = certs.refresh() {
+            tracing::error!(error = format!("{error:#}"), "door certificates not renewed; the old ones stay");
+        }
+        if turn % CERT_TURNS == 0 {
+            let renewed = identity_of(&ca, me, &host).and_then(|identity| Ok(secure.reload(&identity)?));
+            if let Err(error) = renewed {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "node certificate not renewed; the old one stays"
+                );
+            }
+        }
+    }
+}

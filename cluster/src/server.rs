@@ -1,0 +1,176 @@
+//! One node, from start to stop: `server`, `node-child`, and their preparation by `init` and `join`.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use benteng_host::real;
+use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::Privileged;
+use crate::cli::Global;
+use crate::client::Client;
+use crate::config::{self, Config};
+use crate::files::{create_private_dir, hold};
+use crate::formation::{self, Formation};
+use crate::node::Node;
+use crate::{log, output, unseal};
+
+/// A node that does not stop within this is left to the end of the process: its disk tells the rest.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Who runs the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// An operator or systemd.
+    Server,
+    /// `benteng dev`, whose end ends the node.
+    Child,
+}
+
+/// Runs one node until it is told to stop.
+pub(crate) async fn run(file: &Path, mode: Mode) -> Result<ExitCode> {
+    if mode == Mode::Child {
+        // Before anything else: a parent that dies from here on takes us with it.
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+            .context("cannot bind to the parent")?;
+    }
+    let config = config::load(Some(file))?;
+    log::init(&config.log.filter, config.log.format, Some(config.node.name.clone()))?;
+    // Signals first: one that comes during a long start must not kill an open store.
+    let stop = Stop::new(mode)?;
+    match serve(&config, mode, stop).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "node does not run");
+            Err(error)
+        }
+    }
+}
+
+async fn serve(config: &Config, mode: Mode, mut stop: Stop) -> Result<()> {
+    let Some(formation) = Formation::load(config)? else {
+        bail!(
+            "{} belongs to no site yet; run `benteng init` for a new one, or `benteng join` for one that is there",
+            config.node.data_dir.display()
+        );
+    };
+    create_private_dir(&config.node.data_dir)?;
+    let Some(_held) = hold(&config.node.data_dir.join("lock"))? else {
+        bail!("another process runs the node in {}; stop it first", config.node.data_dir.display());
+    };
+    let root = unseal::open(config)?;
+    formation.check_root(&root)?;
+    let privileged = match mode {
+        Mode::Server => Privileged::Bootstrap,
+        Mode::Child => Privileged::Dev,
+    };
+    tracing::info!(node = formation.node, site = %formation.site, version = env!("CARGO_PKG_VERSION"), "node starts");
+    let node = tokio::select! {
+        biased;
+        why = stop.wanted() => {
+            tracing::info!(why, "node stops before it served");
+            return Ok(());
+        }
+        node = Box::pin(Node::start(config, root, formation, privileged)) => node?,
+    };
+    let doors = node.doors();
+    tracing::info!(s3 = doors.s3, http = doors.http, sql = doors.sql, rpc = doors.rpc, "node serves");
+    let why = tokio::select! {
+        biased;
+        why = stop.wanted() => why,
+        why = node.failed() => {
+            node.stop().await;
+            bail!("{why}");
+        }
+    };
+    tracing::info!(why, "node stops");
+    if tokio::time::timeout(STOP_WITHIN, node.stop()).await.is_err() {
+        tracing::warn!("node did not stop in time; the log is replayed at the next start");
+    }
+    Ok(())
+}
+
+/// Everything that asks a node to stop.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+    mode: Mode,
+}
+
+impl Stop {
+    fn new(mode: Mode) -> Result<Stop> {
+        let on = |kind| signal(kind).context("cannot listen to signals");
+        Ok(Stop {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hangup: on(SignalKind::hangup())?,
+            mode,
+        })
+    }
+
+    /// Waits until somebody wants the node to stop; says who.
+    async fn wanted(&mut self) -> &'static str {
+        let parent_gone = async {
+            if self.mode == Mode::Server {
+                return std::future::pending().await;
+            }
+            // The parent holds the other end of our standard input and writes nothing.
+            let mut byte = [0];
+            while matches!(tokio::io::stdin().read(&mut byte).await, Ok(n) if n > 0) {}
+        };
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hangup.recv() => "SIGHUP",
+            () = parent_gone => "parent ended",
+        }
+    }
+}
+
+/// `benteng init`.
+pub(crate) fn init(file: &Path) -> Result<()> {
+    let config = config::load(Some(file))?;
+    let host = real::host();
+    let root = unseal::open_or_create(&config, &host)?;
+    let formed = formation::init(&config, &root, &host)?;
+    output::print(&format!(
+        "Site {} is prepared; this is its first node.\n\n\
+         1. Keep a copy of the root key in a safe place, away from the nodes: without it every byte is lost.\n\
+         2. Start the node:  benteng server --config {}\n\
+         3. Create the first administrator with the token below; it is void once there is one:\n\n   \
+         BENTENG_ADMIN_URL={} BENTENG_ADMIN_TOKEN={} benteng user create NAME --role admin\n",
+        formed.site,
+        file.display(),
+        admin_url(&config),
+        *Privileged::Bootstrap.token(&root),
+    ))
+}
+
+fn admin_url(config: &Config) -> String {
+    let scheme = if config::is_loopback(&config.listen.http) { "http" } else { "https" };
+    format!("{scheme}://{}", config.advertised(&config.listen.http))
+}
+
+/// `benteng join`.
+pub(crate) async fn join(global: &Global, file: &Path, token: String) -> Result<()> {
+    let config = config::load(Some(file))?;
+    let token = if token == "-" {
+        std::io::read_to_string(std::io::stdin()).context("cannot read the token from standard input")?
+    } else {
+        token
+    };
+    let root = unseal::open(&config)?;
+    let client = Client::find(global)?;
+    let formed = formation::join(&config, &root, &real::host(), &client, token.trim()).await?;
+    output::print(&format!(
+        "This is node {} of site {} now. Start it:  benteng server --config {}\n",
+        formed.node,
+        formed.site,
+        file.display()
+    ))
+}

@@ -1,0 +1,166 @@
+"""Real nodes: configuration, unsealing, forming and joining a site, ports, stopping."""
+
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import time
+import urllib.request
+
+import pytest
+
+DOORS = ("s3", "http", "sql", "flight", "rpc")
+
+
+def free_ports(count):
+    """Ports that are free now, each once."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
+
+
+def configure(folder, name, keys="", **more):
+    """A configuration file in `folder` for a node of its own; returns (file, ports)."""
+    ports = dict(zip(DOORS, free_ports(len(DOORS))))
+    listen = "\n".join(f'{door} = "127.0.0.1:{port}"' for door, port in ports.items())
+    text = f'[node]\nname = "{name}"\ndata_dir = "{folder / name}"\n[listen]\n{listen}\n[keys]\n{keys}\n'
+    file = folder / f"{name}.toml"
+    file.write_text(text + more.get("rest", ""))
+    return file, ports
+
+
+def run(binary, *words, code=0, env=None, timeout=60):
+    """Runs a command to its end and returns all that it said."""
+    done = subprocess.run(
+        [binary, *words], capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == code, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+class Server:
+    """A node that runs until the block ends."""
+
+    def __init__(self, binary, file, ports, env=None):
+        self.args, self.ports, self.env = [binary, "server", "--config", str(file)], ports, {**os.environ, **(env or {})}
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.args, stderr=subprocess.PIPE, text=True, env=self.env)
+        until = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.ports['http']}/health/ready", timeout=2)
+                return self
+            except OSError:
+                assert self.process.poll() is None, self.process.stderr.read()
+                assert time.monotonic() < until, "the node does not get ready"
+                time.sleep(0.1)
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.code = self.process.wait(15)
+        finally:
+            self.process.kill()
+            self.log = self.process.stderr.read()
+
+
+def test_defaults_are_printed_and_checked(binary, tmp_path):
+    file = tmp_path / "benteng.toml"
+    file.write_text(run(binary, "config", "defaults"))
+    run(binary, "config", "check", str(file))
+    for line, said in [
+        ("[limits]\nsqlmib = 1", "did you mean `limits.sql_mib`?"),
+        ("[limits]\nsql_mib = 1", "whole number from 16"),
+        ("[listen\n", "not TOML"),
+    ]:
+        file.write_text(line)
+        assert said in run(binary, "config", "check", str(file), code=1)
+    assert "cannot read" in run(binary, "config", "check", str(tmp_path / "none"), code=1)
+    assert "did you mean BENTENG_LIMITS__SQL_MIB?" in run(
+        binary, "config", "check", str(file), code=1, env={"BENTENG_LIMITS__SQLMIB": "1"}
+    )
+
+
+def test_a_node_of_no_site_says_what_to_do(binary, tmp_path):
+    file, _ = configure(tmp_path, "lone")
+    assert "benteng init" in run(binary, "server", "--config", str(file), code=1)
+
+
+def test_site_from_init_to_join(binary, tmp_path):
+    key = f'root_key_file = "{tmp_path / "root.key"}"'
+    first, ports = configure(tmp_path, "first", key)
+    told = run(binary, "init", "--config", str(first))
+    assert stat.S_IMODE(os.stat(tmp_path / "root.key").st_mode) == 0o600
+    assert "already" in run(binary, "init", "--config", str(first), code=1), "init never forgets a site"
+    bootstrap = re.search(r"BENTENG_ADMIN_TOKEN=(\S+)", told)[1]
+    site = {"BENTENG_ADMIN_URL": f"http://127.0.0.1:{ports['http']}", "BENTENG_ADMIN_TOKEN": bootstrap}
+    with Server(binary, first, ports) as node:
+        run(binary, "user", "create", "ani", "--role", "admin", env=site)
+        # The token of the root key serves until there is an administrator, and no longer.
+        assert "wrong" in run(binary, "site", "status", code=1, env=site)
+        again = subprocess.run(node.args, capture_output=True, text=True)
+        assert again.returncode == 1 and "another process" in again.stderr
+    assert node.code == 0, node.log
+
+
+def test_join_token_serves_once(binary, cli, tmp_path, endpoints):
+    # A root key of another site is refused before the token is used up.
+    stranger, _ = configure(tmp_path, "stranger", f'root_key_file = "{tmp_path / "other.key"}"')
+    other, _ = configure(tmp_path, "other", f'root_key_file = "{tmp_path / "other.key"}"')
+    run(binary, "init", "--config", str(other))
+    token = cli.json("node", "add")["token"]
+    env = {"BENTENG_ADMIN_URL": endpoints["BENTENG_ADMIN_URL"]}
+    said = run(binary, "join", "--config", str(stranger), "--token", token, code=1, env=env)
+    assert "another root key" in said
+    said = run(binary, "join", "--config", str(stranger), "--token", "btjoin-00", code=1, env=env)
+    assert "root key" in said or "token" in said
+    assert not (tmp_path / "stranger" / "node.json").exists()
+
+
+def test_port_in_use_is_named(binary, tmp_path):
+    file, ports = configure(tmp_path, "busy")
+    run(binary, "init", "--config", str(file))
+    with socket.socket() as occupant:
+        occupant.bind(("127.0.0.1", ports["s3"]))
+        occupant.listen()
+        said = run(binary, "server", "--config", str(file), code=1, timeout=120)
+    assert str(ports["s3"]) in said and "in use" in said
+
+
+def test_wrong_passphrase_is_refused(binary, tmp_path):
+    keys = f'sealed_root_file = "{tmp_path / "root.sealed"}"'
+    file, ports = configure(tmp_path, "sealed", keys)
+    assert "BENTENG_PASSPHRASE" in run(binary, "init", "--config", str(file), code=1)
+    right = {"BENTENG_PASSPHRASE": "the right one"}
+    run(binary, "init", "--config", str(file), env=right)
+    said = run(binary, "server", "--config", str(file), code=1, env={"BENTENG_PASSPHRASE": "a wrong one"})
+    assert "passphrase does not open" in said
+    with Server(binary, file, ports, env=right) as node:
+        pass
+    assert node.code == 0, node.log
+
+
+def test_key_file_that_others_may_read_is_refused(binary, tmp_path):
+    file, _ = configure(tmp_path, "open")
+    run(binary, "init", "--config", str(file))
+    os.chmod(tmp_path / "open" / "root.key", 0o644)
+    assert "chmod 600" in run(binary, "server", "--config", str(file), code=1)
+
+
+@pytest.mark.parametrize("damage", ["", "benteng-root-key v1\n" + "0" * 64 + "\ncheck " + "0" * 32 + "\n"])
+def test_damaged_key_file_changes_nothing(binary, tmp_path, damage):
+    file, _ = configure(tmp_path, "damaged")
+    run(binary, "init", "--config", str(file))
+    key = tmp_path / "damaged" / "root.key"
+    key.write_text(damage)
+    assert "root key file is not readable" in run(binary, "server", "--config", str(file), code=1)
