@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use load::{load, parse};
+pub(crate) use load::load;
+#[cfg(test)]
+pub(crate) use load::parse;
 pub(crate) use schema::commented_defaults;
 
 /// A whole configuration. `schema` holds what each key means; a test holds both equal.

@@ -174,7 +174,6 @@ pub(crate) fn init(config: &Config, root: &RootKey, host: &Host) -> Result<Forma
 pub(crate) async fn join(
     config: &Config,
     root: &RootKey,
-    host: &Host,
     client: &Client,
     token: &str,
 ) -> Result<Formation> {

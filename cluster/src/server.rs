@@ -166,7 +166,7 @@ pub(crate) async fn join(global: &Global, file: &Path, token: String) -> Result<
     };
     let root = unseal::open(&config)?;
     let client = Client::find(global)?;
-    let formed = formation::join(&config, &root, &real::host(), &client, token.trim()).await?;
+    let formed = formation::join(&config, &root, &client, token.trim()).await?;
     output::print(&format!(
         "This is node {} of site {} now. Start it:  benteng server --config {}\n",
         formed.node,

@@ -196,7 +196,8 @@ async fn get(global: &Global, client: &Client, place: &str, file: Option<PathBuf
     let response = client.send(request).await?;
     let size = response.content_length();
     let progress = bar(size);
-    let body = response.bytes_stream().inspect_ok(|piece| progress.inc(piece.len() as u64)).boxed();
+    let shown = progress.clone();
+    let body = response.bytes_stream().inspect_ok(move |piece| shown.inc(piece.len() as u64)).boxed();
     if target == Path::new("-") {
         let outcome = to_stdout(body).await;
         progress.finish_and_clear();

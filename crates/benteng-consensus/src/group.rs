@@ -314,6 +314,20 @@ impl Group {
         }
     }
 
+    /// Why Raft does not run any more, if it does not: the node must be started anew.
+    pub fn failed(&self) -> Option<String> {
+        let metrics = self.inner.raft.metrics();
+        let state = metrics.borrow_watched().running_state.clone();
+        state.err().map(|e| format!("raft has stopped: {e}; start the node anew"))
+    }
+
+    /// Whether anything was ever written to the group's log here.
+    pub fn has_history(&self) -> bool {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.last_log_index.is_some() || metrics.purged.is_some()
+    }
+
     /// Counters of the log's journal.
     pub fn log_counters(&self) -> benteng_journal::Counters {
         self.inner.log.counters()

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::ops::{Add, AddAssign, Sub, SubAssign};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,38 +24,41 @@ struct Registered {
     next: AtomicU64,
 }
 
-static HOSTS: RwLock<Option<HashMap<Id, Arc<Registered>>>> = RwLock::new(None);
+static HOSTS: RwLock<Option<HashMap<Id, Weak<Registered>>>> = RwLock::new(None);
 
-/// Keeps a host registered for the runtime that made it; dropping it ends openraft's tasks there.
-pub(crate) struct Registration(Id);
+/// Keeps a host registered for the runtime that made it. Groups of one runtime share it; when
+/// the last is dropped, openraft's tasks there end.
+pub(crate) struct Registration(Arc<Registered>);
 
-/// Makes `host` the machine of everything openraft does on the calling runtime.
+/// Makes `host` the machine of everything openraft does on the calling runtime, unless one is already.
 pub(crate) fn register(host: Host) -> Registration {
     let id = Handle::current().id();
-    let entry = Arc::new(Registered { host, tasks: Mutex::default(), next: AtomicU64::new(0) });
     let mut hosts = HOSTS.write().unwrap_or_else(PoisonError::into_inner);
-    hosts.get_or_insert_default().insert(id, entry);
-    Registration(id)
+    let hosts = hosts.get_or_insert_default();
+    hosts.retain(|_, entry| entry.strong_count() > 0);
+    if let Some(shared) = hosts.get(&id).and_then(Weak::upgrade) {
+        return Registration(shared);
+    }
+    let entry = Arc::new(Registered { host, tasks: Mutex::default(), next: AtomicU64::new(0) });
+    hosts.insert(id, Arc::downgrade(&entry));
+    Registration(entry)
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let removed = {
-            let mut hosts = HOSTS.write().unwrap_or_else(PoisonError::into_inner);
-            hosts.as_mut().and_then(|hosts| hosts.remove(&self.0))
-        };
-        // Outside of the lock: dropping tasks runs their destructors.
-        if let Some(entry) = removed {
-            let tasks = std::mem::take(&mut *entry.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-            drop(tasks);
+        if Arc::strong_count(&self.0) > 1 {
+            return;
         }
+        // Taken out first: dropping tasks runs their destructors, which may want the lock.
+        let tasks = std::mem::take(&mut *self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(tasks);
     }
 }
 
 fn registered() -> Arc<Registered> {
     let id = Handle::current().id();
     let hosts = HOSTS.read().unwrap_or_else(PoisonError::into_inner);
-    let found = hosts.as_ref().and_then(|hosts| hosts.get(&id)).cloned();
+    let found = hosts.as_ref().and_then(|hosts| hosts.get(&id)).and_then(Weak::upgrade);
     found.expect("openraft runs only between register() and the drop of its Registration")
 }
 
@@ -157,7 +160,7 @@ impl<T: Future> Future for Timeout<T> {
 
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Registration({})", self.0)
+        f.write_str("Registration")
     }
 }
 

@@ -21,9 +21,11 @@ use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder, SortMergeJoinExec,
 };
+use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::unnest::UnnestExec;
 
 use crate::Error;
+use crate::compact::CompactExec;
 
 /// A flag that ends a query. Cheap to clone; once set it stays set.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +60,8 @@ pub(crate) fn guarded(plan: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<d
             || plan.is::<UnnestExec>()
         {
             plan
+        } else if plan.is::<SortExec>() {
+            return Ok(Transformed::yes(Arc::new(CompactExec::new(plan))));
         } else {
             return Ok(Transformed::no(plan));
         };

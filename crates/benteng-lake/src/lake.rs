@@ -102,6 +102,9 @@ impl Lake {
             .with_target_partitions(self.0.options.threads.max(1));
         let options = config.options_mut();
         options.execution.sort_spill_reservation_bytes = (memory / 16).clamp(1 << 20, 10 << 20);
+        // Plain strings rather than views where that can be chosen: see `compact`.
+        options.sql_parser.map_string_types_to_utf8view = false;
+        options.execution.parquet.schema_force_view_types = false;
         // Decimal literals are numeric, as in PostgreSQL: 1.1 * 1.1 is 1.21.
         options.sql_parser.parse_float_as_decimal = true;
         let context = SessionContext::new_with_config(config);

@@ -8,6 +8,7 @@
 //! Not here: the wire protocol and the catalogues shown to clients (`benteng-sql`);
 //! Iceberg tables, which later stand in the catalogue beside `system`.
 
+mod compact; // sorted rows without the buffers of their neighbours
 mod error; // what can go wrong, and what to do about it
 mod files; // read_parquet, read_csv, read_json: calls in a statement become tables
 mod format; // how the bytes of a file become columns, and what its first bytes say

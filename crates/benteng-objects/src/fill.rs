@@ -36,10 +36,7 @@ fn to_fill(view: &dyn KvView, me: NodeId) -> Result<BTreeMap<PlacementGroup, Sta
 ///
 /// Errors: as reading and proposing; what was copied stays, so the next round is short.
 pub(crate) async fn round(core: &Core) -> Result<bool> {
-    // Every row that was committed before the moves began is in this view; what is committed
-    // later counts its copies against the target by itself (O2).
-    let view = core.group.local()?;
-    let groups = to_fill(&*view, core.me)?;
+    let groups = to_fill(&*core.group.local()?, core.me)?;
     core.progress.filling.store(u64::try_from(groups.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
     if groups.is_empty() {
         return Ok(false);
@@ -48,7 +45,9 @@ pub(crate) async fn round(core: &Core) -> Result<bool> {
     let mut cursor = Cursor::START;
     let mut sum = Sum::default();
     while cursor != Cursor::End {
-        let (named, next) = rows::page(&*view, &cursor, PAGE)?;
+        // Every row that was committed before the moves began is in each of these views, unless it
+        // died since; what is committed later counts its copies against the target by itself (O2).
+        let (named, next) = rows::page(&*core.group.local()?, &cursor, PAGE)?;
         cursor = next;
         let mut chunks = named
             .into_iter()
@@ -69,7 +68,6 @@ pub(crate) async fn round(core: &Core) -> Result<bool> {
         // What no peer could give must stand in the repair queue before the switch is possible (O3).
         crate::findings::report(core).await?;
     }
-    drop(view);
     let groups: Vec<(PlacementGroup, StateSeq)> = groups.into_iter().collect();
     tracing::info!(groups = groups.len(), chunks = sum.copied, "placement groups are filled");
     core.group.propose(Command::Filled { node: core.me, groups }, None).await?;

@@ -63,6 +63,11 @@ impl Attempting {
     pub(crate) fn proposing(&mut self) {
         self.proposed = true;
     }
+
+    /// No command that names the attempt is in the log or ever will be.
+    pub(crate) fn never_proposed(&mut self) {
+        self.proposed = false;
+    }
 }
 
 impl Drop for Attempting {

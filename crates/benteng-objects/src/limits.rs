@@ -74,7 +74,7 @@ impl Default for Limits {
             repair_rate: 64 << 20,
             floor_renewal: Duration::from_secs(120),
             floor_void: Duration::from_secs(600),
-            sweep: Duration::from_secs(600),
+            sweep: Duration::from_secs(3600),
             scrub: Duration::from_secs(14 * 24 * 3600),
             removal_hurry_percent: 85,
         }

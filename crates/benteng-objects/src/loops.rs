@@ -49,7 +49,8 @@ async fn supervise(core: Arc<Core>, rpc: Arc<Rpc>, book: PeerBook, own: Own) {
                 let (core, rpc, book, own) = (core.clone(), rpc.clone(), book.clone(), own.clone());
                 async move { tend::round(&core, &rpc, &book, &own).await.map(|_| Next::Later) }
             };
-            every(&core, "tend", idle, round).await;
+            // Often: requests wait for it at every start, and it only looks at local rows.
+            every(&core, "tend", idle / 5, round).await;
         })
     }));
     running.push(spawn(
@@ -117,9 +118,13 @@ async fn every<F: Future<Output = Result<Next>>>(
     pause: Duration,
     mut round: impl FnMut() -> F,
 ) {
+    let mut said = String::new();
     loop {
         let next = match round().await {
-            Ok(next) => next,
+            Ok(next) => {
+                said.clear();
+                next
+            }
             // No quorum, or not there yet: so it is at every start.
             Err(e @ (Error::Unavailable { .. } | Error::Unknown { .. })) => {
                 tracing::debug!(job = name, error = %e, "a round waits");
@@ -127,7 +132,12 @@ async fn every<F: Future<Output = Result<Next>>>(
             }
             Err(e) => {
                 metrics::counter!("benteng_objects_loop_errors_total", "job" => name).increment(1);
-                tracing::warn!(job = name, error = %e, "a round failed; it is tried again");
+                // Once for each cause: a loop that fails twice a second is not news.
+                let cause = e.to_string();
+                if cause != said {
+                    tracing::warn!(job = name, error = %e, "a round failed; it is tried again");
+                    said = cause;
+                }
                 Next::Later
             }
         };

@@ -336,46 +336,4 @@ fn finish_xml(body: Bytes, id: &str) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn xml_is_escaped_and_errors_carry_the_request_id() {
-        for (body, wanted) in [
-            ("<a>\u{1}\r\n</a>", "<a>&#x1;&#xD;\n</a>"),
-            ("<a>ü\t</a>", "<a>ü\t</a>"),
-            ("<Error><Code>X</Code></Error>", "<Error><Code>X</Code><RequestId>ID</RequestId></Error>"),
-        ] {
-            assert_eq!(finish_xml(Bytes::from(body), "ID"), wanted);
-        }
-        assert_eq!(error_code(b"<?xml?><Error><Code>NoSuchKey</Code>").as_deref(), Some("NoSuchKey"));
-        assert_eq!(error_code(b"<ListBucketResult>"), None);
-    }
-
-    #[test]
-    fn signed_parameters_stand_for_headers_only_in_presigned_urls() {
-        let run = |query: &str| {
-            let pairs = names::query_pairs(query).expect("it decodes");
-            let mut headers = HeaderMap::new();
-            headers.insert("x-amz-meta-b", HeaderValue::from_static("header"));
-            promote(&pairs, &mut headers);
-            let get = |name: &str| headers.get(name).map(|v| v.to_str().unwrap_or_default().to_owned());
-            (get("x-amz-meta-a"), get("x-amz-meta-b"), get("x-amz-date"), get("content-type"))
-        };
-        let b = Some("header".to_owned());
-        let presigned =
-            "X-Amz-Signature=s&X-Amz-Date=d&x-amz-meta-a=1&x-amz-meta-b=2&content-type=text%2Fplain";
-        assert_eq!(run(presigned), (Some("1".into()), b.clone(), None, Some("text/plain".into())));
-        assert_eq!(run("x-amz-meta-a=1"), (None, b, None, None));
-    }
-
-    #[test]
-    fn the_signature_is_gone_and_the_rest_stays_as_it_was() {
-        let uri: Uri =
-            "/b//k%2F..?X-Amz-Signature=s&partNumber=1&uploadId=a%2Bb&Expires=3".parse().expect("a URI");
-        let query = uri.query().unwrap_or_default().to_owned();
-        let pairs = names::query_pairs(&query).expect("it decodes");
-        let got = without_signature(&uri, &pairs).expect("it stays a URI");
-        assert_eq!(got.to_string(), "/b//k%2F..?partNumber=1&uploadId=a%2Bb");
-    }
-}
+mod tests;

@@ -124,3 +124,67 @@ async fn a_site_grows_from_one_to_four_and_keeps_three_copies() {
     let status = site.any().objects().status().await.unwrap();
     assert_eq!((status.copies, status.copies_min), (3, 2));
 }
+
+/// Flips one byte of every copy of these bytes in the files below `dir`. Returns how many.
+fn flip(dir: &std::path::Path, needle: &[u8]) -> usize {
+    let mut flipped = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            flipped += flip(&path, needle);
+            continue;
+        }
+        let content = std::fs::read(&path).unwrap();
+        if let Some(at) = content.windows(needle.len()).position(|window| window == needle) {
+            let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &[content[at + 5] ^ 1], at as u64 + 5).unwrap();
+            flipped += 1;
+        }
+    }
+    flipped
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i4_a_flipped_bit_is_repaired_and_never_served() {
+    let site = Site::of(3).await;
+    let objects = site.node(1).objects();
+    let bucket = objects.create_bucket("data", "ani").await.unwrap();
+    let bytes = block(1, 3_000_000);
+    put(&objects, &bucket, "k", &bytes).await.unwrap();
+    let store = site.node(1).store();
+    let (chunk, _) = store.list(None, 1).unwrap()[0];
+    let cipher = store.read(chunk, 3..4).await.unwrap();
+    assert_eq!(flip(&site.dir().join("node-1/chunks"), &cipher[..32]), 1);
+    assert_eq!(get(&objects, &bucket, "k").await.unwrap(), bytes);
+    until("the repair of the damaged copy", async || {
+        let info = store.stat(chunk).unwrap();
+        info.is_some_and(|info| !info.quarantined) && store.read(chunk, 0..46).await.is_ok()
+    })
+    .await;
+    site.settled().await;
+    assert_eq!(get(&objects, &bucket, "k").await.unwrap(), bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i1_without_a_quorum_nothing_is_acknowledged_and_nothing_is_left_behind() {
+    let mut site = Site::of(3).await;
+    let objects = site.node(1).objects();
+    let bucket = objects.create_bucket("data", "ani").await.unwrap();
+    put(&objects, &bucket, "k", &block(1, 100_000)).await.unwrap();
+    site.stop(2).await;
+    site.stop(3).await;
+    let refused = put(&objects, &bucket, "k", &block(2, 100_000)).await.err();
+    assert!(matches!(refused, Some(Error::Unavailable { .. } | Error::Unknown { .. })), "{refused:?}");
+    let unread = objects.get(&bucket, "k", GetOptions::default()).await.err();
+    assert!(matches!(unread, Some(Error::Unavailable { .. })), "I2: no quorum, no read: {unread:?}");
+    drop(objects);
+    site.start(NodeId(2)).await;
+    site.start(NodeId(3)).await;
+    site.settled().await;
+    let objects = site.node(1).objects();
+    assert_eq!(get(&objects, &bucket, "k").await.unwrap(), block(1, 100_000));
+    until("the removal of what was refused", async || {
+        site.running().all(|node| node.store().usage().chunks == 1)
+    })
+    .await;
+}

@@ -1,0 +1,205 @@
+//! The door of a simulated node: what the S3 door is to a real one, on plain frames. Bodies are
+//! made and held against their values on the node, so that only names cross the wire.
+
+use std::io;
+use std::sync::Arc;
+
+use benteng_host::{Host, Stream};
+use benteng_meta::{Condition, DeleteKey, ETag, Match, Rejection};
+use benteng_objects::{BodyIn, Bucket, Error, GetOptions, Objects, PutOptions};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::history::{self, Value};
+
+/// Port of the door on every node.
+pub const PORT: u16 = 9000;
+/// The only bucket.
+pub const BUCKET: &str = "simulasi";
+/// Longest frame.
+const FRAME_MAX: usize = 64 << 10;
+
+/// What a client asks of a node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Ask {
+    /// Writes a value of `len` bytes.
+    Put {
+        /// Key.
+        key: String,
+        /// Value.
+        value: Value,
+        /// Length of its body in bytes.
+        len: usize,
+        /// Only if nothing is there.
+        create: bool,
+        /// Only if what is there has this tag.
+        tag: Option<String>,
+    },
+    /// Reads.
+    Get {
+        /// Key.
+        key: String,
+    },
+    /// Removes.
+    Delete {
+        /// Key.
+        key: String,
+    },
+}
+
+/// What the node answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Say {
+    /// Written; with this tag.
+    Put(String),
+    /// Removed.
+    Deleted,
+    /// Read: the value and its tag; `None`: nothing is there.
+    Got(Option<(Value, String)>),
+    /// The condition does not hold.
+    Refused,
+    /// Surely nothing was done.
+    Failed(String),
+    /// It may have been done, or may yet be.
+    Unknown(String),
+    /// The node served bytes that nobody wrote (I4).
+    Wrong(String),
+}
+
+/// Writes a frame.
+pub async fn send(stream: &mut dyn Stream, frame: &impl Serialize) -> io::Result<()> {
+    let body = postcard::to_allocvec(frame).map_err(io::Error::other)?;
+    let len = u32::try_from(body.len()).map_err(io::Error::other)?;
+    stream.write_all(&len.to_be_bytes()).await?;
+    stream.write_all(&body).await?;
+    stream.flush().await
+}
+
+/// Reads a frame.
+pub async fn receive<T: for<'a> Deserialize<'a>>(stream: &mut dyn Stream) -> io::Result<T> {
+    let len = stream.read_u32().await?;
+    let len = usize::try_from(len).ok().filter(|n| *n <= FRAME_MAX).ok_or_else(|| io::Error::other("long frame"))?;
+    let mut body = vec![0; len];
+    stream.read_exact(&mut body).await?;
+    postcard::from_bytes(&body).map_err(io::Error::other)
+}
+
+/// Serves clients until the host ends.
+pub async fn serve(host: Host, objects: Objects) -> Result<(), String> {
+    let mut listener = host.net.listen(&format!("0.0.0.0:{PORT}")).await.map_err(|e| e.to_string())?;
+    let objects = Arc::new(objects);
+    let mut clients = FuturesUnordered::new();
+    loop {
+        let accepted = {
+            let accept = listener.accept();
+            futures::pin_mut!(accept);
+            loop {
+                if clients.is_empty() {
+                    break accept.await;
+                }
+                match futures::future::select(&mut accept, clients.next()).await {
+                    futures::future::Either::Left((accepted, _)) => break accepted,
+                    futures::future::Either::Right(_) => {}
+                }
+            }
+        };
+        if let Ok((mut stream, _)) = accepted {
+            let objects = objects.clone();
+            clients.push(async move {
+                // A client that hangs up ends its connection, nothing else.
+                while let Ok(ask) = receive::<Ask>(&mut *stream).await {
+                    let say = answer(&objects, ask).await;
+                    if send(&mut *stream, &say).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    }
+}
+
+async fn bucket(objects: &Objects) -> Result<Bucket, Say> {
+    let none = |e: Error| Say::Failed(e.to_string());
+    match objects.bucket(BUCKET).await {
+        Ok(bucket) => Ok(bucket),
+        Err(Error::Rejected(Rejection::NoSuchBucket)) => match objects.create_bucket(BUCKET, "simulasi").await {
+            Ok(bucket) => Ok(bucket),
+            Err(Error::Rejected(Rejection::BucketTaken { .. })) => objects.bucket(BUCKET).await.map_err(none),
+            Err(e) => Err(none(e)),
+        },
+        Err(e) => Err(none(e)),
+    }
+}
+
+async fn answer(objects: &Objects, ask: Ask) -> Say {
+    let bucket = match bucket(objects).await {
+        Ok(bucket) => bucket,
+        Err(say) => return say,
+    };
+    match ask {
+        Ask::Put { key, value, len, create, tag } => {
+            let tags = tag.and_then(|tag| tag.parse::<ETag>().ok()).map(|tag| Match::Tags(vec![tag]));
+            let condition = Condition { if_match: tags, if_none_match: create.then_some(Match::Any) };
+            let bytes = Bytes::from(history::body(value, len));
+            // In slices of uneven size, as bodies come off a socket.
+            let slices: Vec<_> = (0..bytes.len())
+                .step_by(40_000)
+                .map(|at| Ok(bytes.slice(at..bytes.len().min(at + 40_000))))
+                .collect();
+            let body: BodyIn = Box::pin(futures::stream::iter(slices));
+            let options = PutOptions { condition, length: Some(bytes.len() as u64), ..PutOptions::default() };
+            match objects.put(&bucket, &key, options, body).await {
+                Ok(done) => Say::Put(done.etag.to_string()),
+                Err(e) => said(&e),
+            }
+        }
+        Ask::Get { key } => match objects.get(&bucket, &key, GetOptions::default()).await {
+            Ok(got) => {
+                let mut body = got.body;
+                let mut bytes = Vec::new();
+                while let Some(piece) = body.next().await {
+                    match piece {
+                        Ok(piece) => bytes.extend_from_slice(&piece),
+                        Err(e) => return Say::Failed(e.to_string()),
+                    }
+                }
+                match history::value_of(&bytes).filter(|_| bytes.len() as u64 == got.size) {
+                    Some(value) => Say::Got(Some((value, got.etag.to_string()))),
+                    None => Say::Wrong(format!("I4: {key} of {} bytes is no value that was written", bytes.len())),
+                }
+            }
+            Err(Error::Rejected(Rejection::NoSuchKey)) => Say::Got(None),
+            Err(e) => Say::Failed(e.to_string()),
+        },
+        Ask::Delete { key } => {
+            match objects.delete(&bucket, vec![DeleteKey { key, if_match: None }]).await.map(|mut r| r.pop()) {
+                Ok(Some(Ok(()))) => Say::Deleted,
+                Ok(Some(Err(e))) => Say::Failed(e.to_string()),
+                Ok(None) => Say::Wrong("a DELETE of one key answered for none".to_owned()),
+                Err(e) => said(&e),
+            }
+        }
+    }
+}
+
+/// What a failed write means to its client. One match without `_`: a new error must be judged.
+fn said(e: &Error) -> Say {
+    match e {
+        Error::Rejected(Rejection::PreconditionFailed | Rejection::NoSuchKey) => Say::Refused,
+        Error::Unknown { .. } => Say::Unknown(e.to_string()),
+        Error::Digest { .. } | Error::Length { .. } | Error::Key(_) => Say::Wrong(format!("I4: {e}")),
+        Error::Rejected(_)
+        | Error::NotModified { .. }
+        | Error::RangeUnsatisfiable { .. }
+        | Error::Body(_)
+        | Error::TooLarge { .. }
+        | Error::Full
+        | Error::Unavailable { .. }
+        | Error::Unreadable { .. }
+        | Error::State(_)
+        | Error::Invalid(_) => Say::Failed(e.to_string()),
+    }
+}

@@ -1,0 +1,102 @@
+//! What clients did and what they were told: the evidence that the checkers judge.
+
+use std::fmt;
+
+/// A value that a client wrote: unique over the run; its bytes follow from it.
+pub type Value = u64;
+
+/// What a client asked for, on one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Writes a value.
+    Put(Value),
+    /// Writes a value if the key holds nothing.
+    Create(Value),
+    /// Writes a value if the key holds the first one.
+    Replace(Value, Value),
+    /// Removes what is there.
+    Delete,
+    /// Reads.
+    Get,
+}
+
+/// What the client was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Done.
+    Done,
+    /// The read value; `None`: nothing is there.
+    Read(Option<Value>),
+    /// The condition does not hold: nothing was done.
+    Refused,
+    /// Surely nothing was done, for another reason.
+    Failed,
+    /// Nothing, or that nobody knows: it may have happened, or may yet.
+    Unknown,
+}
+
+/// One operation. Times are simulated microseconds; `returned` of an unknown one is the end of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Who.
+    pub client: u32,
+    /// Through which node.
+    pub node: u32,
+    /// On what.
+    pub key: String,
+    /// What.
+    pub call: Call,
+    /// When it was asked.
+    pub invoked: u64,
+    /// When it was answered.
+    pub returned: u64,
+    /// The answer.
+    pub told: Told,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Operation { client, node, key, call, invoked, returned, told } = self;
+        write!(f, "{invoked}..{returned} client {client} node {node} {key}: {call:?} -> {told:?}")
+    }
+}
+
+/// The bytes of a value: `len` of them, the first eight naming it.
+pub fn body(value: Value, len: usize) -> Vec<u8> {
+    let mut out = value.to_le_bytes().to_vec();
+    let mut state = value.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    while out.len() < len {
+        // xorshift64: incompressible and reproducible, nothing more is asked of it.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        out.extend_from_slice(&state.to_le_bytes());
+    }
+    out.truncate(len.max(8));
+    out
+}
+
+/// The value whose bytes these are, if they are exactly a value's.
+pub fn value_of(bytes: &[u8]) -> Option<Value> {
+    let value = Value::from_le_bytes(*bytes.first_chunk::<8>()?);
+    (body(value, bytes.len()) == bytes).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_told_from_its_bytes_and_no_byte_may_differ() {
+        for len in [8, 9, 100, 70_000] {
+            let bytes = body(42, len);
+            assert_eq!(value_of(&bytes), Some(42));
+            for at in [0, len / 2, len - 1] {
+                let mut bad = bytes.clone();
+                bad[at] ^= 1;
+                assert_eq!(value_of(&bad), None, "byte {at} of {len}");
+            }
+        }
+        assert_eq!(value_of(&[1, 2, 3]), None);
+    }
+}

@@ -1,0 +1,133 @@
+//! Listens to the software's probes and logs: counts rare branches, lets the nemesis aim at
+//! them, and writes the trace that must be equal at every replay.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+#[derive(Default)]
+struct Heard {
+    counts: BTreeMap<String, u64>,
+    /// The nemesis waits for the n-th of this probe.
+    armed: Option<(String, u64)>,
+    fired: bool,
+    trace: Vec<String>,
+    keep_trace: bool,
+    /// Lines that tell of a broken promise.
+    alarms: Vec<String>,
+}
+
+/// What was heard; shared by the subscriber and the driver.
+#[derive(Clone, Default)]
+pub struct Probes {
+    heard: Arc<Mutex<Heard>>,
+}
+
+impl Probes {
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps every line for a replay.
+    pub fn keep_trace(&self) {
+        self.lock().keep_trace = true;
+    }
+
+    /// Adds a line of the driver's own.
+    pub fn note(&self, line: String) {
+        let mut heard = self.lock();
+        if heard.keep_trace {
+            let now = turmoil::sim_elapsed().map_or(0, |t| t.as_micros());
+            heard.trace.push(format!("{now} {line}"));
+        }
+    }
+
+    /// Fires once at the `n`-th `probe` from now on.
+    pub fn arm(&self, probe: &str, n: u64) {
+        let mut heard = self.lock();
+        heard.armed = Some((probe.to_owned(), n));
+        heard.fired = false;
+    }
+
+    /// Whether the armed probe has come; tells so once.
+    pub fn fired(&self) -> bool {
+        std::mem::take(&mut self.lock().fired)
+    }
+
+    /// How often each probe came.
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        self.lock().counts.clone()
+    }
+
+    /// The trace so far.
+    pub fn take_trace(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().trace)
+    }
+
+    /// Lines that tell of a broken promise.
+    pub fn alarms(&self) -> Vec<String> {
+        self.lock().alarms.clone()
+    }
+}
+
+#[derive(Default)]
+struct Line {
+    text: String,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let written = if field.name() == "message" {
+            write!(self.text, " {value:?}")
+        } else {
+            write!(self.text, " {}={value:?}", field.name())
+        };
+        // Writing into a string cannot fail.
+        drop(written);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let written = if field.name() == "message" {
+            write!(self.text, " {value}")
+        } else {
+            write!(self.text, " {}={value}", field.name())
+        };
+        drop(written);
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Probes {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let meta = event.metadata();
+        let probe = meta.target() == "probe";
+        if !probe && (*meta.level() > Level::INFO || !meta.target().starts_with("benteng")) {
+            return;
+        }
+        let mut line = Line::default();
+        event.record(&mut line);
+        let now = turmoil::sim_elapsed().map_or(0, |t| t.as_micros());
+        let mut heard = self.lock();
+        if probe {
+            let name = line.text.trim().trim_start_matches("name=").trim_matches('"').to_owned();
+            *heard.counts.entry(name.clone()).or_default() += 1;
+            if let Some((armed, left)) = &mut heard.armed
+                && *armed == name
+            {
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    heard.armed = None;
+                    heard.fired = true;
+                }
+            }
+        }
+        if heard.keep_trace {
+            heard.trace.push(format!("{now} {} {}{}", meta.level(), meta.target(), line.text));
+        }
+    }
+}
