@@ -171,12 +171,7 @@ pub(crate) fn init(config: &Config, root: &RootKey, host: &Host) -> Result<Forma
 }
 
 /// Asks a site to let this node in. The token is used up by a success; the node starts with `server`.
-pub(crate) async fn join(
-    config: &Config,
-    root: &RootKey,
-    client: &Client,
-    token: &str,
-) -> Result<Formation> {
+pub(crate) async fn join(config: &Config, root: &RootKey, client: &Client, token: &str) -> Result<Formation> {
     refuse_formed(config)?;
     let doors = doors(config);
     let root_check = hex::encode(root.check_value());

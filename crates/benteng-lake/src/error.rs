@@ -18,7 +18,9 @@ pub enum Error {
         instead: &'static str,
     },
     /// SQL that reaches for the node's own files, for other hosts or for other sessions.
-    #[error("{what} is refused: SQL reads objects of this site only; use read_parquet, read_csv or read_json on 's3://bucket/key'")]
+    #[error(
+        "{what} is refused: SQL reads objects of this site only; use read_parquet, read_csv or read_json on 's3://bucket/key'"
+    )]
     Refused {
         /// What was reached for.
         what: String,
@@ -54,7 +56,9 @@ pub enum Error {
         why: String,
     },
     /// The statement is nested or chained too deep.
-    #[error("the statement has more than {limit} operators and keywords; split it, or use IN and UNNEST lists")]
+    #[error(
+        "the statement has more than {limit} operators and keywords; split it, or use IN and UNNEST lists"
+    )]
     TooComplex {
         /// How many it may have.
         limit: usize,
@@ -63,7 +67,9 @@ pub enum Error {
     #[error("the query needs more memory: {0}")]
     Memory(String),
     /// Temporary files have reached their bound.
-    #[error("temporary files of queries would exceed {limit} bytes; narrow the query or raise sql.spill_quota")]
+    #[error(
+        "temporary files of queries would exceed {limit} bytes; narrow the query or raise sql.spill_quota"
+    )]
     SpillFull {
         /// The bound.
         limit: u64,

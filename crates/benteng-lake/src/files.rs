@@ -148,7 +148,9 @@ async fn find(
     let directory = pattern.is_empty() || pattern.ends_with('/');
     if let Some(key) = compiled.exact().filter(|_| !directory) {
         let path = Path::parse(key).ok().filter(|path| path.as_ref() == key).ok_or_else(|| {
-            Error::BadArgument(format!("key {key:?} cannot be read by SQL: it has an empty, '.' or '..' step; copy it"))
+            Error::BadArgument(format!(
+                "key {key:?} cannot be read by SQL: it has an empty, '.' or '..' step; copy it"
+            ))
         })?;
         let missing = || Error::NoSuchFile(format!("s3://{}/{key}", call.bucket));
         files.push(store.head(&path).await.map_err(|e| match e {

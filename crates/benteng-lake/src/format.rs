@@ -82,11 +82,14 @@ impl Format {
                 (Arc::new(format), schema)
             }
             Format::Json { lines, sample } => {
-                let first = store.get_range(&files[0].location, 0..files[0].size.min(1024)).await.map_err(engine)?;
+                let first =
+                    store.get_range(&files[0].location, 0..files[0].size.min(1024)).await.map_err(engine)?;
                 let array = first.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
                 let lines = lines.unwrap_or(!array);
-                let format = JsonFormat::default().with_schema_infer_max_rec(*sample).with_newline_delimited(lines);
-                let cut = |head: &[u8]| if lines { after_last_line(head, url) } else { closed_array(head, url) };
+                let format =
+                    JsonFormat::default().with_schema_infer_max_rec(*sample).with_newline_delimited(lines);
+                let cut =
+                    |head: &[u8]| if lines { after_last_line(head, url) } else { closed_array(head, url) };
                 let (heads, metas) = heads(store, files, &cut).await?;
                 let schema = format.infer_schema(state, &heads, &metas).await?;
                 (Arc::new(format), schema)
@@ -114,7 +117,8 @@ async fn heads(
     let memory = InMemory::new();
     let mut metas = Vec::new();
     for file in files.iter().take(HEADS) {
-        let mut head = store.get_range(&file.location, 0..file.size.min(HEAD)).await.map_err(engine)?.to_vec();
+        let mut head =
+            store.get_range(&file.location, 0..file.size.min(HEAD)).await.map_err(engine)?.to_vec();
         if file.size > HEAD {
             head = cut(&head)?;
         }

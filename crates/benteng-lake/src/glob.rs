@@ -69,7 +69,9 @@ fn matches(pattern: &[char], key: &[char], steps: &mut u32, depth: u32) -> bool 
                 (p, k) = (p + 1, k + 1);
             }
             Some('[') => {
-                let Some(length) = pattern[p + 1..].iter().skip(1).position(|c| *c == ']') else { return false };
+                let Some(length) = pattern[p + 1..].iter().skip(1).position(|c| *c == ']') else {
+                    return false;
+                };
                 let set = &pattern[p + 1..p + 2 + length];
                 let Some(c) = key.get(k).filter(|c| **c != '/') else { return false };
                 if !in_set(set, *c) {
@@ -80,9 +82,9 @@ fn matches(pattern: &[char], key: &[char], steps: &mut u32, depth: u32) -> bool 
             Some('{') => {
                 let Some(end) = pattern[p..].iter().position(|c| *c == '}') else { return false };
                 let rest = &pattern[p + end + 1..];
-                return pattern[p + 1..p + end].split(|c| *c == ',').any(|choice| {
-                    matches(&[choice, rest].concat(), &key[k..], steps, depth + 1)
-                });
+                return pattern[p + 1..p + end]
+                    .split(|c| *c == ',')
+                    .any(|choice| matches(&[choice, rest].concat(), &key[k..], steps, depth + 1));
             }
             Some(c) => {
                 let escaped = *c == '\\' && p + 1 < pattern.len();

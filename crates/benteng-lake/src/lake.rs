@@ -16,9 +16,7 @@ use datafusion::prelude::SessionConfig;
 use crate::memory::{NodeMemory, QueryPool};
 use crate::spill::Spill;
 use crate::system::SystemSchema;
-use crate::{
-    GroupSource, LakeSession, ObjectLayer, QueryRuntime, Result, StoreSource, SystemSource,
-};
+use crate::{GroupSource, LakeSession, ObjectLayer, QueryRuntime, Result, StoreSource, SystemSource};
 
 /// The one catalogue: what clients call the database.
 pub const CATALOG: &str = "benteng";

@@ -71,7 +71,13 @@ impl QueryPool {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refusal(&self, reservation: &MemoryReservation, additional: usize, whose: &str, limit: usize) -> DataFusionError {
+    fn refusal(
+        &self,
+        reservation: &MemoryReservation,
+        additional: usize,
+        whose: &str,
+        limit: usize,
+    ) -> DataFusionError {
         // ResourcesExhausted is the sign by which operators spill: a cause of ours would hide it.
         DataFusionError::ResourcesExhausted(format!(
             "{} holds {} bytes and needs {additional} more, beyond the {limit} bytes of {whose}",

@@ -85,7 +85,8 @@ mod tests {
     #[tokio::test]
     async fn work_runs_on_named_threads_and_panics_stay_there() {
         let runtime = QueryRuntime::start(1).expect("threads");
-        let name = runtime.run(async { std::thread::current().name().map(str::to_owned) }).await.expect("ran");
+        let name =
+            runtime.run(async { std::thread::current().name().map(str::to_owned) }).await.expect("ran");
         assert_eq!(name.as_deref(), Some("query-0"));
         let failed = runtime.run(async { panic!("on purpose") }).await;
         assert!(matches!(failed, Err::<(), _>(Error::Panicked)));

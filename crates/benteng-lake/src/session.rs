@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use benteng_identity::Principal;
-use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider,
+};
 use datafusion::common::ParamValues;
 use datafusion::common::config::ConfigOptions;
 use datafusion::execution::context::{SQLOptions, SessionContext};
@@ -105,15 +107,19 @@ impl LakeSession {
         parse: impl FnOnce() -> Result<Statement> + Send + 'static,
     ) -> Result<Shape> {
         let session = self.clone();
-        self.0.lake.runtime().run(async move {
-            let plan = session.plan(parse()?).await?;
-            let parameters = parameters(&plan)?;
-            let null = |kind: &Option<DataType>| ScalarValue::try_from(kind.as_ref().unwrap_or(&DataType::Utf8));
-            let values = parameters.iter().map(null).collect::<Result<Vec<_>, _>>()?;
-            let plan = with_values(plan, values)?;
-            Ok(Shape { parameters, schema: Arc::new(plan.schema().as_arrow().clone()) })
-        })
-        .await?
+        self.0
+            .lake
+            .runtime()
+            .run(async move {
+                let plan = session.plan(parse()?).await?;
+                let parameters = parameters(&plan)?;
+                let null =
+                    |kind: &Option<DataType>| ScalarValue::try_from(kind.as_ref().unwrap_or(&DataType::Utf8));
+                let values = parameters.iter().map(null).collect::<Result<Vec<_>, _>>()?;
+                let plan = with_values(plan, values)?;
+                Ok(Shape { parameters, schema: Arc::new(plan.schema().as_arrow().clone()) })
+            })
+            .await?
     }
 
     /// Runs a statement; its rows follow batch by batch.
@@ -179,7 +185,8 @@ impl LakeSession {
         }
         let plan = state.statement_to_plan(EngineStatement::Statement(Box::new(statement))).await?;
         // The door has refused what it knows by name; this refuses by what the plan would do.
-        let reading = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let reading =
+            SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         reading.verify_plan(&plan).map_err(|e| Error::NotSupported {
             what: e.strip_backtrace(),
             instead: "this step of the SQL door reads only: write objects over S3",
@@ -190,7 +197,10 @@ impl LakeSession {
     async fn start(&self, plan: LogicalPlan, stop: &Stop) -> Result<SendableRecordBatchStream> {
         let state = self.0.context.state();
         let plan = guarded(state.create_physical_plan(&plan).await?, stop)?;
-        let env = RuntimeEnv { memory_pool: Arc::new(self.0.lake.query_pool()), ..RuntimeEnv::clone(&self.0.runtime_env) };
+        let env = RuntimeEnv {
+            memory_pool: Arc::new(self.0.lake.query_pool()),
+            ..RuntimeEnv::clone(&self.0.runtime_env)
+        };
         let task = TaskContext::from(&state).with_runtime(Arc::new(env));
         Ok(execute_stream(plan, Arc::new(task))?)
     }

@@ -139,7 +139,8 @@ impl SpillFile for Spilled {
 
     fn read_stream(&self) -> Result<Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>> {
         let file = File::open(&self.0.path).map_err(|e| self.0.io(e))?;
-        let reader = Reader { shared: Arc::clone(&self.0), file: io::BufReader::with_capacity(FRAME, file), frame: 0 };
+        let reader =
+            Reader { shared: Arc::clone(&self.0), file: io::BufReader::with_capacity(FRAME, file), frame: 0 };
         let next = |reader: Option<Reader>| async move {
             let mut reader = reader?;
             // The disk may be slow, and these threads are for computing.
@@ -157,7 +158,11 @@ impl SpillFile for Spilled {
     fn open_writer(&self) -> Result<Box<dyn SpillWriter>> {
         let mut file = OpenOptions::new().write(true).open(&self.0.path).map_err(|e| self.0.io(e))?;
         file.seek(SeekFrom::End(0)).map_err(|e| self.0.io(e))?;
-        Ok(Box::new(Writer { shared: Arc::clone(&self.0), file, plain: BytesMut::with_capacity(FRAME + TAG) }))
+        Ok(Box::new(Writer {
+            shared: Arc::clone(&self.0),
+            file,
+            plain: BytesMut::with_capacity(FRAME + TAG),
+        }))
     }
 }
 

@@ -108,7 +108,9 @@ impl ObjectLayerStore {
 
     async fn bucket(&self) -> Result<Bucket> {
         self.objects.bucket(&self.bucket).await.map_err(|e| match e {
-            benteng_objects::Error::Rejected(Rejection::NoSuchBucket) => Error::NoSuchBucket(self.bucket.clone()),
+            benteng_objects::Error::Rejected(Rejection::NoSuchBucket) => {
+                Error::NoSuchBucket(self.bucket.clone())
+            }
             e => e.into(),
         })
     }
@@ -118,7 +120,9 @@ impl ObjectLayerStore {
             benteng_objects::Error::Rejected(Rejection::NoSuchKey) => {
                 Error::NoSuchFile(format!("s3://{}/{key}", self.bucket))
             }
-            benteng_objects::Error::Rejected(Rejection::NoSuchBucket) => Error::NoSuchBucket(self.bucket.clone()),
+            benteng_objects::Error::Rejected(Rejection::NoSuchBucket) => {
+                Error::NoSuchBucket(self.bucket.clone())
+            }
             e => e.into(),
         }
     }
@@ -145,14 +149,19 @@ impl ObjectLayerStore {
     /// Keys below `prefix` (as bytes, not as path steps), in order. Keys that no path can
     /// name (`a//b`, `..`, a trailing `/`) are left out: SQL cannot read them.
     fn keys(&self, prefix: String, after: ListAfter) -> BoxStream<'static, Result<ObjectMeta>> {
-        let state = Some((self.clone(), None::<Bucket>, ListOptions { prefix, after, limit: PAGE, ..Default::default() }));
+        let state = Some((
+            self.clone(),
+            None::<Bucket>,
+            ListOptions { prefix, after, limit: PAGE, ..Default::default() },
+        ));
         let pages = futures::stream::try_unfold(state, |state| async move {
             let Some((store, bucket, mut options)) = state else { return Ok(None) };
             let bucket = match bucket {
                 Some(bucket) => bucket,
                 None => store.listable().await?,
             };
-            let page = store.objects.list(&bucket, &options).await.map_err(|e| store.error(&Path::default(), e))?;
+            let page =
+                store.objects.list(&bucket, &options).await.map_err(|e| store.error(&Path::default(), e))?;
             let last = page.lines.last().map(|line| line.name().to_owned());
             let metas: Vec<Result<ObjectMeta>> = page.lines.into_iter().filter_map(meta).map(Ok).collect();
             let next = last.filter(|_| page.more).map(|last| {
@@ -176,7 +185,13 @@ fn meta(line: Listed<ObjectRow>) -> Option<ObjectMeta> {
     let Listed::Row(key, row) = line else { return None };
     let location = Path::parse(&key).ok().filter(|path| path.as_ref() == key)?;
     let last_modified = DateTime::from_timestamp_micros(row.modified.0).unwrap_or_default();
-    Some(ObjectMeta { location, last_modified, size: row.size, e_tag: Some(row.etag.to_string()), version: None })
+    Some(ObjectMeta {
+        location,
+        last_modified,
+        size: row.size,
+        e_tag: Some(row.etag.to_string()),
+        version: None,
+    })
 }
 
 fn range(range: Option<GetRange>) -> Result<Option<AskedRange>> {
@@ -223,8 +238,12 @@ impl ObjectStore for ObjectLayerStore {
 
     async fn get_ranges(&self, key: &Path, ranges: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
         // Neighbours within 64 KiB are one read: a frame of the body is that long, so the gap is decrypted anyway.
-        object_store::coalesce_ranges(ranges, |range| object_store::ObjectStoreExt::get_range(self, key, range), 64 << 10)
-            .await
+        object_store::coalesce_ranges(
+            ranges,
+            |range| object_store::ObjectStoreExt::get_range(self, key, range),
+            64 << 10,
+        )
+        .await
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
@@ -247,7 +266,8 @@ impl ObjectStore for ObjectLayerStore {
         let mut options = ListOptions { prefix, delimiter: "/".into(), limit: PAGE, ..Default::default() };
         let mut out = ListResult { common_prefixes: Vec::new(), objects: Vec::new() };
         loop {
-            let page = self.objects.list(&bucket, &options).await.map_err(|e| self.error(&Path::default(), e))?;
+            let page =
+                self.objects.list(&bucket, &options).await.map_err(|e| self.error(&Path::default(), e))?;
             let last = page.lines.last().map(|line| line.name().to_owned());
             for line in page.lines {
                 match line {

@@ -32,7 +32,12 @@ pub trait SystemSnapshot: Send + Sync {
     /// One bucket.
     fn bucket(&self, name: &str) -> Result<Option<BucketRow>>;
     /// Objects of a bucket by key, after `after`, at most `limit`.
-    fn objects(&self, bucket: BucketId, after: Option<&str>, limit: usize) -> Result<Vec<(String, ObjectRow)>>;
+    fn objects(
+        &self,
+        bucket: BucketId,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, ObjectRow)>>;
 }
 
 /// The site's state, asked through this node's replica.
@@ -72,7 +77,12 @@ impl SystemSnapshot for Snapshot {
         Ok(query::bucket(self.0.as_ref(), name)?)
     }
 
-    fn objects(&self, bucket: BucketId, after: Option<&str>, limit: usize) -> Result<Vec<(String, ObjectRow)>> {
+    fn objects(
+        &self,
+        bucket: BucketId,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, ObjectRow)>> {
         let after = after.map_or(After::Start, After::Key);
         let (lines, _) = query::list_objects(self.0.as_ref(), bucket, "", "", after, limit)?;
         let row = |line| match line {

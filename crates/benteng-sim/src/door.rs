@@ -81,7 +81,10 @@ pub async fn send(stream: &mut dyn Stream, frame: &impl Serialize) -> io::Result
 /// Reads a frame.
 pub async fn receive<T: for<'a> Deserialize<'a>>(stream: &mut dyn Stream) -> io::Result<T> {
     let len = stream.read_u32().await?;
-    let len = usize::try_from(len).ok().filter(|n| *n <= FRAME_MAX).ok_or_else(|| io::Error::other("long frame"))?;
+    let len = usize::try_from(len)
+        .ok()
+        .filter(|n| *n <= FRAME_MAX)
+        .ok_or_else(|| io::Error::other("long frame"))?;
     let mut body = vec![0; len];
     stream.read_exact(&mut body).await?;
     postcard::from_bytes(&body).map_err(io::Error::other)
@@ -125,11 +128,15 @@ async fn bucket(objects: &Objects) -> Result<Bucket, Say> {
     let none = |e: Error| Say::Failed(e.to_string());
     match objects.bucket(BUCKET).await {
         Ok(bucket) => Ok(bucket),
-        Err(Error::Rejected(Rejection::NoSuchBucket)) => match objects.create_bucket(BUCKET, "simulasi").await {
-            Ok(bucket) => Ok(bucket),
-            Err(Error::Rejected(Rejection::BucketTaken { .. })) => objects.bucket(BUCKET).await.map_err(none),
-            Err(e) => Err(none(e)),
-        },
+        Err(Error::Rejected(Rejection::NoSuchBucket)) => {
+            match objects.create_bucket(BUCKET, "simulasi").await {
+                Ok(bucket) => Ok(bucket),
+                Err(Error::Rejected(Rejection::BucketTaken { .. })) => {
+                    objects.bucket(BUCKET).await.map_err(none)
+                }
+                Err(e) => Err(none(e)),
+            }
+        }
         Err(e) => Err(none(e)),
     }
 }
@@ -168,14 +175,17 @@ async fn answer(objects: &Objects, ask: Ask) -> Say {
                 }
                 match history::value_of(&bytes).filter(|_| bytes.len() as u64 == got.size) {
                     Some(value) => Say::Got(Some((value, got.etag.to_string()))),
-                    None => Say::Wrong(format!("I4: {key} of {} bytes is no value that was written", bytes.len())),
+                    None => {
+                        Say::Wrong(format!("I4: {key} of {} bytes is no value that was written", bytes.len()))
+                    }
                 }
             }
             Err(Error::Rejected(Rejection::NoSuchKey)) => Say::Got(None),
             Err(e) => Say::Failed(e.to_string()),
         },
         Ask::Delete { key } => {
-            match objects.delete(&bucket, vec![DeleteKey { key, if_match: None }]).await.map(|mut r| r.pop()) {
+            match objects.delete(&bucket, vec![DeleteKey { key, if_match: None }]).await.map(|mut r| r.pop())
+            {
                 Ok(Some(Ok(()))) => Say::Deleted,
                 Ok(Some(Err(e))) => Say::Failed(e.to_string()),
                 Ok(None) => Say::Wrong("a DELETE of one key answered for none".to_owned()),

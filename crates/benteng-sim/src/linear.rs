@@ -55,10 +55,15 @@ fn step(op: &Operation, state: Option<Value>) -> Option<Option<Value>> {
 }
 
 impl Search {
-    fn explain(&mut self, ops: &[&Operation], done: &mut Vec<u64>, count: usize, state: Option<Value>) -> bool {
-        let certain_left = |done: &[u64]| {
-            (0..ops.len()).any(|i| !is_done(done, i) && ops[i].told != Told::Unknown)
-        };
+    fn explain(
+        &mut self,
+        ops: &[&Operation],
+        done: &mut Vec<u64>,
+        count: usize,
+        state: Option<Value>,
+    ) -> bool {
+        let certain_left =
+            |done: &[u64]| (0..ops.len()).any(|i| !is_done(done, i) && ops[i].told != Told::Unknown);
         if !certain_left(done) {
             // Unknown ones need not ever take effect.
             return true;
@@ -75,7 +80,8 @@ impl Search {
                 .filter(|i| !is_done(done, *i) && ops[*i].invoked <= first_return)
                 .map(|i| ops[i].to_string())
                 .collect();
-            self.stuck = format!("after {count} operations the key holds {state:?}; next: {}", candidates.join("; "));
+            self.stuck =
+                format!("after {count} operations the key holds {state:?}; next: {}", candidates.join("; "));
         }
         for i in 0..ops.len() {
             if is_done(done, i) || ops[i].invoked > first_return {

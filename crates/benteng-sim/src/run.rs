@@ -93,7 +93,9 @@ pub fn run(seed: u64, scale: Scale, probes: &Probes) -> Report {
         stop.store(true, Ordering::Release);
         driver.settle(&mut sim, &site, Duration::from_secs(10));
         read.store(true, Ordering::Release);
-        driver.until(&mut sim, &site, "every key is read", Duration::from_secs(120), || done.load(Ordering::Acquire));
+        driver.until(&mut sim, &site, "every key is read", Duration::from_secs(120), || {
+            done.load(Ordering::Acquire)
+        });
         driver.converge(&mut sim, &site);
     }
     let mut violations = driver.violations;
@@ -176,7 +178,14 @@ impl Driver {
         }
     }
 
-    fn until(&mut self, sim: &mut Sim<'_>, site: &Site, what: &str, within: Duration, holds: impl Fn() -> bool) {
+    fn until(
+        &mut self,
+        sim: &mut Sim<'_>,
+        site: &Site,
+        what: &str,
+        within: Duration,
+        holds: impl Fn() -> bool,
+    ) {
         let end = sim.elapsed() + within;
         while !holds() {
             if sim.elapsed() > end || !self.violations.is_empty() {
@@ -218,9 +227,11 @@ impl Driver {
             }
             Some(states)
         };
-        let whole = || states().is_some_and(|states| {
-            states.len() == site.hosts.len() && states.iter().all(|s| s.1 == 0 && s.0 == states[0].0)
-        });
+        let whole = || {
+            states().is_some_and(|states| {
+                states.len() == site.hosts.len() && states.iter().all(|s| s.1 == 0 && s.0 == states[0].0)
+            })
+        };
         self.until(sim, site, "replicas at one sequence, no copy missing", Duration::from_secs(120), whole);
         let running = site.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
         let hashes: BTreeSet<u64> =
@@ -238,6 +249,8 @@ fn judge(operations: &[Operation]) -> Vec<String> {
         keys.entry(&operation.key).or_default().push(operation.clone());
     }
     keys.into_iter()
-        .filter_map(|(key, ops)| linear::check(&ops).err().map(|why| format!("I2: {key} is not linearizable: {why}")))
+        .filter_map(|(key, ops)| {
+            linear::check(&ops).err().map(|why| format!("I2: {key} is not linearizable: {why}"))
+        })
         .collect()
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use benteng_chunks::StoreOptions;
+use benteng_consensus::GroupOptions;
 use benteng_host::Host;
 use benteng_keys::RootKey;
 use benteng_meta::ids::{NodeId, SiteId};
-use benteng_consensus::GroupOptions;
-use benteng_chunks::StoreOptions;
 use benteng_meta::{Command, Doors, NodeRow, NodeState};
 use benteng_objects::{Limits, NewSite, Node, NodeOptions};
 use benteng_rpc::PlainHello;
@@ -96,7 +96,8 @@ async fn boot(
     let secure = Arc::new(PlainHello::new(NodeId(node)));
     let dir = PathBuf::from("/data");
     let listen = format!("0.0.0.0:{RPC}");
-    let mut options = NodeOptions::new(host.clone(), dir, kv, shared.root.clone(), NodeId(node), secure, listen);
+    let mut options =
+        NodeOptions::new(host.clone(), dir, kv, shared.root.clone(), NodeId(node), secure, listen);
     options.doors = Doors { rpc: address(node), ..Doors::default() };
     options.peers = peers;
     // Small, so that rolls, recycling, snapshots and cleaning happen within a run.
@@ -142,9 +143,12 @@ async fn join(host: &Host, started: &Node, shared: &Arc<Shared>, node: u64) -> R
                     joined: Default::default(),
                 };
                 let group = first.group();
-                let create = Command::CreateJoinToken { hash: token(node), valid: i64::MAX / 2, replaces: None };
+                let create =
+                    Command::CreateJoinToken { hash: token(node), valid: i64::MAX / 2, replaces: None };
                 let made = group.propose(create, None).await.is_ok();
-                if made && group.propose(Command::AddNode { node: row, token: token(node) }, None).await.is_ok() {
+                if made
+                    && group.propose(Command::AddNode { node: row, token: token(node) }, None).await.is_ok()
+                {
                     break;
                 }
             }

@@ -191,8 +191,15 @@ impl Client {
                 if let Some(Say::Got(got)) = said {
                     let told = Told::Read(got.map(|(value, _)| value));
                     let node = u32::try_from(node).unwrap_or(u32::MAX);
-                    let operation =
-                        Operation { client: self.number, node, key, call: Call::Get, invoked, returned: now(), told };
+                    let operation = Operation {
+                        client: self.number,
+                        node,
+                        key,
+                        call: Call::Get,
+                        invoked,
+                        returned: now(),
+                        told,
+                    };
                     self.record.add(operation);
                     break;
                 }

@@ -32,9 +32,16 @@ pub(crate) async fn template(lake: &Lake) -> Result<SessionContext> {
         Ok::<_, DataFusionError>(())
     });
     made.await.map_err(DataFusionError::from)??;
-    for name in ["pg_type_is_visible", "pg_function_is_visible", "pg_operator_is_visible", "pg_opclass_is_visible",
-        "pg_opfamily_is_visible", "pg_collation_is_visible", "pg_conversion_is_visible", "pg_ts_config_is_visible"]
-    {
+    for name in [
+        "pg_type_is_visible",
+        "pg_function_is_visible",
+        "pg_operator_is_visible",
+        "pg_opclass_is_visible",
+        "pg_opfamily_is_visible",
+        "pg_collation_is_visible",
+        "pg_conversion_is_visible",
+        "pg_ts_config_is_visible",
+    ] {
         context.register_udf(constant(name, vec![DataType::Int64], ScalarValue::Boolean(Some(true))));
     }
     for (name, arguments) in [("obj_description", 2), ("shobj_description", 2), ("col_description", 2)] {
@@ -46,7 +53,11 @@ pub(crate) async fn template(lake: &Lake) -> Result<SessionContext> {
     }
     context.register_udf(constant("pg_is_in_recovery", vec![], ScalarValue::Boolean(Some(false))));
     context.register_udf(constant("pg_advisory_unlock_all", vec![], ScalarValue::Utf8(Some(String::new()))));
-    context.register_udf(constant("pg_get_userbyid", vec![DataType::Int64], ScalarValue::Utf8(Some(CATALOG.into()))));
+    context.register_udf(constant(
+        "pg_get_userbyid",
+        vec![DataType::Int64],
+        ScalarValue::Utf8(Some(CATALOG.into())),
+    ));
     context.register_udf(constant("version", vec![], ScalarValue::Utf8(Some(version()))));
     context.register_udf(pg_size_pretty());
     Ok(context)
@@ -89,7 +100,8 @@ pub(crate) fn personal(session: &LakeSession, user: &str, pid: i32, settings: &S
         let schema = read.lock().unwrap_or_else(PoisonError::into_inner).schema();
         Ok(ColumnarValue::Scalar(ScalarValue::Utf8(Some(schema))))
     };
-    let current_schema = create_udf("current_schema", vec![], DataType::Utf8, Volatility::Stable, Arc::new(schema));
+    let current_schema =
+        create_udf("current_schema", vec![], DataType::Utf8, Volatility::Stable, Arc::new(schema));
     context.register_udf(current_schema);
 }
 
@@ -113,11 +125,18 @@ fn pg_size_pretty() -> ScalarUDF {
     let pretty = |arguments: &[ColumnarValue]| {
         let arrays = ColumnarValue::values_to_arrays(arguments)?;
         let sizes = first(&arrays)?.as_any().downcast_ref::<Int64Array>();
-        let sizes = sizes.ok_or_else(|| DataFusionError::Execution("pg_size_pretty takes a number of bytes".into()))?;
+        let sizes = sizes
+            .ok_or_else(|| DataFusionError::Execution("pg_size_pretty takes a number of bytes".into()))?;
         let shown: StringArray = sizes.iter().map(|n| n.map(size_pretty)).collect();
         Ok(ColumnarValue::Array(Arc::new(shown) as ArrayRef))
     };
-    create_udf("pg_size_pretty", vec![DataType::Int64], DataType::Utf8, Volatility::Immutable, Arc::new(pretty))
+    create_udf(
+        "pg_size_pretty",
+        vec![DataType::Int64],
+        DataType::Utf8,
+        Volatility::Immutable,
+        Arc::new(pretty),
+    )
 }
 
 /// As PostgreSQL: up to 10,239 of a unit, rounded half up.
@@ -147,7 +166,13 @@ mod tests {
 
     #[test]
     fn sizes_are_shown_as_postgresql_shows_them() {
-        for (bytes, shown) in [(0, "0 bytes"), (10_239, "10239 bytes"), (10_240, "10 kB"), (10_485_760, "10 MB"), (-20_480, "-20 kB")] {
+        for (bytes, shown) in [
+            (0, "0 bytes"),
+            (10_239, "10239 bytes"),
+            (10_240, "10 kB"),
+            (10_485_760, "10 MB"),
+            (-20_480, "-20 kB"),
+        ] {
             assert_eq!(size_pretty(bytes), shown);
         }
     }

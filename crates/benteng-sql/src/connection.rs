@@ -195,7 +195,10 @@ impl Connection {
             }
             Frontend::Flush => Ok(wire.flush().await?),
             Frontend::FunctionCall => {
-                self.fail(wire, SqlError::new("0A000", "function calls are not supported; use SELECT").into())?;
+                self.fail(
+                    wire,
+                    SqlError::new("0A000", "function calls are not supported; use SELECT").into(),
+                )?;
                 self.ready(wire).await
             }
             // COPY data behind a COPY that was refused: passed over, as PostgreSQL does.
@@ -296,7 +299,12 @@ impl Connection {
     }
 
     /// Starts a query of the simple protocol.
-    async fn query(&self, wire: &mut Wire, query: &Query, mut watch: Watch) -> Result<(Output, Watch), Failure> {
+    async fn query(
+        &self,
+        wire: &mut Wire,
+        query: &Query,
+        mut watch: Watch,
+    ) -> Result<(Output, Watch), Failure> {
         let (parser, sql) = (Arc::clone(&self.door.parser), query.sql.clone());
         let run = self.session.execute(move || statement::parse(&parser, &sql, &[]), portal::no_values);
         let rows = watch.over(wire, run).await??;
@@ -449,7 +457,8 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        metrics::histogram!("benteng_sql_statement_seconds").record(self.clock.now().since(self.begun).as_secs_f64());
+        metrics::histogram!("benteng_sql_statement_seconds")
+            .record(self.clock.now().since(self.begun).as_secs_f64());
     }
 }
 

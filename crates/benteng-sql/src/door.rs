@@ -74,11 +74,17 @@ impl Options {
 /// Who may log in, and by which verifier: [`Identity`], or memory in tests.
 pub trait Logins: Send + Sync + 'static {
     /// The user of this name; `None`: nobody, or disabled, or without a password.
-    fn scram(&self, user: &str) -> BoxFuture<'static, Result<Option<(Principal, Scram)>, benteng_identity::Error>>;
+    fn scram(
+        &self,
+        user: &str,
+    ) -> BoxFuture<'static, Result<Option<(Principal, Scram)>, benteng_identity::Error>>;
 }
 
 impl Logins for Identity {
-    fn scram(&self, user: &str) -> BoxFuture<'static, Result<Option<(Principal, Scram)>, benteng_identity::Error>> {
+    fn scram(
+        &self,
+        user: &str,
+    ) -> BoxFuture<'static, Result<Option<(Principal, Scram)>, benteng_identity::Error>> {
         let (identity, user) = (self.clone(), user.to_owned());
         Box::pin(async move { Identity::scram(&identity, &user).await })
     }

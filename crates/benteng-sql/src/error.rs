@@ -103,7 +103,9 @@ fn lake(e: &LakeError) -> SqlError {
         LakeError::TooComplex { .. } => say("54001"),
         LakeError::Memory(_) => say("53200"),
         LakeError::SpillFull { .. } => say("53400"),
-        LakeError::SpillIo { .. } | LakeError::SpillDamaged { .. } | LakeError::SpillDir { .. } => say("58030"),
+        LakeError::SpillIo { .. } | LakeError::SpillDamaged { .. } | LakeError::SpillDir { .. } => {
+            say("58030")
+        }
         LakeError::Threads(_) => say("53000"),
         LakeError::Cancelled => say("57014"),
         LakeError::Panicked => say("XX000"),
@@ -159,15 +161,19 @@ fn engine(e: &DataFusionError) -> SqlError {
         DataFusionError::SchemaError(e, _) => {
             let code = match e.as_ref() {
                 SchemaError::AmbiguousReference { .. } => "42702",
-                SchemaError::DuplicateQualifiedField { .. } | SchemaError::DuplicateUnqualifiedField { .. } => "42701",
+                SchemaError::DuplicateQualifiedField { .. }
+                | SchemaError::DuplicateUnqualifiedField { .. } => "42701",
                 SchemaError::FieldNotFound { .. } => "42703",
             };
             SqlError::new(code, text)
         }
-        DataFusionError::Plan(_) | DataFusionError::Configuration(_) => SqlError::new(by_text(&text, "42000"), text),
+        DataFusionError::Plan(_) | DataFusionError::Configuration(_) => {
+            SqlError::new(by_text(&text, "42000"), text)
+        }
         DataFusionError::NotImplemented(_) => SqlError::new("0A000", text),
-        DataFusionError::ResourcesExhausted(_) => SqlError::new("53200", text)
-            .hint("the query holds more than it may and cannot spill; narrow it, or sort and join fewer columns"),
+        DataFusionError::ResourcesExhausted(_) => SqlError::new("53200", text).hint(
+            "the query holds more than it may and cannot spill; narrow it, or sort and join fewer columns",
+        ),
         DataFusionError::ArrowError(e, _) => SqlError::new(arrow(e, &text), text),
         DataFusionError::ParquetError(_) => SqlError::new("22P04", text),
         DataFusionError::ObjectStore(e) if matches!(**e, object_store::Error::NotFound { .. }) => {
@@ -195,7 +201,9 @@ pub(crate) fn parser(e: &ParserError) -> SqlError {
 /// The text without DataFusion's prefixes and traces.
 fn plain(e: &DataFusionError) -> String {
     let mut text = e.strip_backtrace();
-    for prefix in ["Error during planning: ", "Execution error: ", "Arrow error: ", "This feature is not implemented: "] {
+    for prefix in
+        ["Error during planning: ", "Execution error: ", "Arrow error: ", "This feature is not implemented: "]
+    {
         if let Some(rest) = text.strip_prefix(prefix) {
             text = rest.to_owned();
         }
@@ -207,9 +215,10 @@ fn arrow(e: &ArrowError, text: &str) -> &'static str {
     match e {
         ArrowError::DivideByZero => "22012",
         ArrowError::ArithmeticOverflow(_) => "22003",
-        ArrowError::CsvError(_) | ArrowError::JsonError(_) | ArrowError::ParquetError(_) | ArrowError::IpcError(_) => {
-            "22P04"
-        }
+        ArrowError::CsvError(_)
+        | ArrowError::JsonError(_)
+        | ArrowError::ParquetError(_)
+        | ArrowError::IpcError(_) => "22P04",
         ArrowError::CastError(_) | ArrowError::ParseError(_) => by_text(text, "22P02"),
         ArrowError::NotYetImplemented(_) => "0A000",
         ArrowError::MemoryError(_) => "53200",

@@ -30,14 +30,22 @@ pub(crate) struct Shown {
 
 impl Shown {
     /// `formats`: 0 text, 1 binary; none, one for all, or one for each column.
-    pub(crate) fn new(schema: &Schema, headings: &Headings, time_zone: &str, formats: &[i16]) -> Result<Shown, SqlError> {
+    pub(crate) fn new(
+        schema: &Schema,
+        headings: &Headings,
+        time_zone: &str,
+        formats: &[i16],
+    ) -> Result<Shown, SqlError> {
         let mut names: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
         headings.apply(&mut names);
         let (mut fields, mut kinds) = (Vec::new(), Vec::new());
-        let text = |kind: &DataType| matches!(kind, DataType::Timestamp(..) | DataType::Time32(_) | DataType::Time64(_));
+        let text = |kind: &DataType| {
+            matches!(kind, DataType::Timestamp(..) | DataType::Time32(_) | DataType::Time64(_))
+        };
         for (n, (field, name)) in schema.fields().iter().zip(names).enumerate() {
             let kind = sendable(field.data_type(), time_zone);
-            let field = Field::new(field.name(), kind, field.is_nullable()).with_metadata(field.metadata().clone());
+            let field =
+                Field::new(field.name(), kind, field.is_nullable()).with_metadata(field.metadata().clone());
             let pg = field_into_pg_type(&Arc::new(field.clone()))?;
             let format = FieldFormat::from(match formats {
                 [] => 0,
@@ -50,10 +58,18 @@ impl Shown {
                 FieldFormat::Text if text(field.data_type()) => field.with_data_type(DataType::Utf8),
                 _ => field,
             };
-            fields.push(FieldInfo::new(name, None, None, pg, format).with_type_size(size).with_type_modifier(modifier));
+            fields.push(
+                FieldInfo::new(name, None, None, pg, format)
+                    .with_type_size(size)
+                    .with_type_modifier(modifier),
+            );
             kinds.push(field);
         }
-        Ok(Shown { fields: Arc::new(fields), schema: Arc::new(Schema::new(kinds)), time_zone: time_zone.to_owned() })
+        Ok(Shown {
+            fields: Arc::new(fields),
+            schema: Arc::new(Schema::new(kinds)),
+            time_zone: time_zone.to_owned(),
+        })
     }
 
     pub(crate) fn description(&self) -> RowDescription {
@@ -95,8 +111,11 @@ fn sendable(kind: &DataType, time_zone: &str) -> DataType {
         DataType::RunEndEncoded(_, value) => sendable(value.data_type(), time_zone),
         // A literal NULL is text in PostgreSQL.
         DataType::Null | DataType::Decimal256(..) | DataType::Map(..) | DataType::Union(..) => DataType::Utf8,
-        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _)
-        | DataType::ListView(item) | DataType::LargeListView(item) => match sendable(item.data_type(), time_zone) {
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item) => match sendable(item.data_type(), time_zone) {
             // Lists of lists and of objects have no type of their own there.
             DataType::List(_) | DataType::Struct(_) => DataType::Utf8,
             kind if kind == *item.data_type() && matches!(item.data_type(), DataType::Null) => DataType::Utf8,
@@ -115,7 +134,8 @@ fn sent(column: &ArrayRef, kind: &DataType, time_zone: &str) -> Result<ArrayRef,
     }
     if *kind == DataType::Utf8 && column.data_type().is_nested() {
         let options = FormatOptions::default().with_null("null");
-        let formatter = ArrayFormatter::try_new(column, &options).map_err(|e| SqlError::new("0A000", e.to_string()))?;
+        let formatter =
+            ArrayFormatter::try_new(column, &options).map_err(|e| SqlError::new("0A000", e.to_string()))?;
         let text = |row| (!column.is_null(row)).then(|| formatter.value(row).to_string());
         return Ok(Arc::new((0..column.len()).map(text).collect::<StringArray>()));
     }
@@ -127,7 +147,13 @@ fn size(kind: &Type) -> i16 {
     match *kind {
         Type::BOOL | Type::CHAR => 1,
         Type::INT2 => 2,
-        Type::INT4 | Type::FLOAT4 | Type::DATE | Type::OID | Type::REGCLASS | Type::REGTYPE | Type::REGPROC => 4,
+        Type::INT4
+        | Type::FLOAT4
+        | Type::DATE
+        | Type::OID
+        | Type::REGCLASS
+        | Type::REGTYPE
+        | Type::REGPROC => 4,
         Type::INT8 | Type::FLOAT8 | Type::TIME | Type::TIMESTAMP | Type::TIMESTAMPTZ => 8,
         Type::INTERVAL | Type::UUID => 16,
         Type::NAME => 64,
@@ -138,7 +164,9 @@ fn size(kind: &Type) -> i16 {
 /// `atttypmod`: precision and scale of a numeric, packed as PostgreSQL packs them.
 fn modifier(kind: &DataType) -> i32 {
     match kind {
-        DataType::Decimal128(precision, scale) => ((i32::from(*precision) << 16) | (i32::from(*scale) & 0x7ff)) + 4,
+        DataType::Decimal128(precision, scale) => {
+            ((i32::from(*precision) << 16) | (i32::from(*scale) & 0x7ff)) + 4
+        }
         _ => -1,
     }
 }
@@ -199,7 +227,8 @@ mod tests {
 
     /// The first row's values as they are sent.
     fn sent_row(columns: Vec<ArrayRef>, zone: &str, format: i16) -> (Vec<u32>, Vec<Option<Vec<u8>>>) {
-        let fields: Vec<Field> = columns.iter().map(|c| Field::new("c", c.data_type().clone(), true)).collect();
+        let fields: Vec<Field> =
+            columns.iter().map(|c| Field::new("c", c.data_type().clone(), true)).collect();
         let schema = Arc::new(Schema::new(fields));
         let shown = Shown::new(&schema, &Headings::default(), zone, &[format]).expect("sendable");
         let batch = RecordBatch::try_new(schema, columns).expect("batch");
@@ -216,7 +245,11 @@ mod tests {
     fn what_arrow_pg_would_send_wrong_is_sent_right() {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int8Array::from(vec![-3])),
-            Arc::new(Decimal256Array::from(vec![i256::from(12345)]).with_precision_and_scale(60, 2).expect("decimal")),
+            Arc::new(
+                Decimal256Array::from(vec![i256::from(12345)])
+                    .with_precision_and_scale(60, 2)
+                    .expect("decimal"),
+            ),
             Arc::new(TimestampNanosecondArray::from(vec![0]).with_timezone("UTC")),
         ];
         let text = |v: &Option<Vec<u8>>| String::from_utf8(v.clone().expect("a value")).expect("text");

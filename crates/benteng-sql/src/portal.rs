@@ -95,11 +95,17 @@ pub(crate) fn check_bind(bind: &Bind, prepared: &Prepared) -> Result<(), SqlErro
         ));
     }
     if bind.formats.len() > 1 && bind.formats.len() != bind.values.len() {
-        return protocol(format!("bind message has {} parameter formats but {expected} parameters", bind.formats.len()));
+        return protocol(format!(
+            "bind message has {} parameter formats but {expected} parameters",
+            bind.formats.len()
+        ));
     }
     let columns = prepared.shape.as_ref().map(|shape| shape.schema.fields().len());
     if bind.results.len() > 1 && columns.is_some_and(|n| n != bind.results.len()) {
-        return protocol(format!("bind message has {} result formats but the query has other columns", bind.results.len()));
+        return protocol(format!(
+            "bind message has {} result formats but the query has other columns",
+            bind.results.len()
+        ));
     }
     if bind.formats.iter().chain(&bind.results).any(|format| !(0..=1).contains(format)) {
         return protocol("a format is neither 0 (text) nor 1 (binary)".into());
@@ -118,7 +124,8 @@ pub(crate) fn values(
     let message = TheirBind::new(None, None, bind.formats.clone(), bind.values.clone(), Vec::new());
     let invalid = |e: PgWireError| LakeError::BadArgument(SqlError::from(e).message);
     let portal = TheirPortal::try_new(&message, statement).map_err(invalid)?;
-    let told: Vec<Option<&DataType>> = (0..types.len()).map(|n| told.get(n).and_then(Option::as_ref)).collect();
+    let told: Vec<Option<&DataType>> =
+        (0..types.len()).map(|n| told.get(n).and_then(Option::as_ref)).collect();
     match deserialize_parameters_with_server_types(&portal, &told, &[]).map_err(|e| bad_value(e))? {
         ParamValues::List(values) => Ok(values.into_iter().map(|v| v.value).collect()),
         ParamValues::Map(_) => Err(LakeError::BadArgument("parameters are counted, not named".into())),
@@ -131,7 +138,9 @@ fn bad_value(e: PgWireError) -> LakeError {
     match e.code {
         "22003" => DataFusionError::Execution(format!("{}: out of range", e.message)).into(),
         "0A000" => DataFusionError::NotImplemented(e.message).into(),
-        _ => DataFusionError::ArrowError(Box::new(arrow::error::ArrowError::CastError(e.message)), None).into(),
+        _ => {
+            DataFusionError::ArrowError(Box::new(arrow::error::ArrowError::CastError(e.message)), None).into()
+        }
     }
 }
 
@@ -161,8 +170,11 @@ impl Names {
             return Err(SqlError::new("42P05", format!("prepared statement \"{name}\" already exists")));
         }
         if self.statements.len() >= STATEMENTS_MAX {
-            return Err(SqlError::new("53400", format!("a connection has at most {STATEMENTS_MAX} prepared statements"))
-                .hint("close those that are not used any more"));
+            return Err(SqlError::new(
+                "53400",
+                format!("a connection has at most {STATEMENTS_MAX} prepared statements"),
+            )
+            .hint("close those that are not used any more"));
         }
         self.statements.insert(name, Arc::new(prepared));
         Ok(())
@@ -173,8 +185,11 @@ impl Names {
             return Err(SqlError::new("42P03", format!("cursor \"{name}\" already exists")));
         }
         if self.portals.len() >= PORTALS_MAX {
-            return Err(SqlError::new("53400", format!("a connection has at most {PORTALS_MAX} open portals"))
-                .hint("close those that are not used any more"));
+            return Err(SqlError::new(
+                "53400",
+                format!("a connection has at most {PORTALS_MAX} open portals"),
+            )
+            .hint("close those that are not used any more"));
         }
         self.portals.insert(name, portal);
         Ok(())

@@ -31,7 +31,8 @@ pub(crate) struct Exchange {
 /// `secret`: random, of this process. Its iterations are those of new users.
 pub(crate) fn decoy(secret: &[u8; 32], user: &str) -> Scram {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-    let tag = |what: &str| Bytes::copy_from_slice(hmac::sign(&key, format!("{what}\0{user}").as_bytes()).as_ref());
+    let tag =
+        |what: &str| Bytes::copy_from_slice(hmac::sign(&key, format!("{what}\0{user}").as_bytes()).as_ref());
     Scram {
         salt: tag("salt").slice(..16),
         iterations: benteng_identity::ITERATIONS_DEFAULT,
@@ -55,7 +56,11 @@ pub(crate) fn initial(body: &[u8]) -> Result<&[u8], Malformed> {
 impl Exchange {
     /// Answers the client-first-message. Returns the exchange and the server-first-message.
     /// `server_nonce`: fresh random printable text without commas.
-    pub(crate) fn begin(message: &[u8], verifier: Scram, server_nonce: &str) -> Result<(Exchange, String), Malformed> {
+    pub(crate) fn begin(
+        message: &[u8],
+        verifier: Scram,
+        server_nonce: &str,
+    ) -> Result<(Exchange, String), Malformed> {
         let message = std::str::from_utf8(message).map_err(|_| Malformed("not UTF-8"))?;
         let mut parts = message.splitn(3, ',');
         let (flag, authzid, bare) = match (parts.next(), parts.next(), parts.next()) {
@@ -93,7 +98,8 @@ impl Exchange {
         let (without_proof, proof) = message.rsplit_once(",p=").ok_or(Malformed("no proof"))?;
         let proof = BASE64.decode(proof).map_err(|_| Malformed("the proof is not base64"))?;
         let mut fields = without_proof.split(',');
-        let binding = fields.next().and_then(|f| f.strip_prefix("c=")).ok_or(Malformed("no channel binding"))?;
+        let binding =
+            fields.next().and_then(|f| f.strip_prefix("c=")).ok_or(Malformed("no channel binding"))?;
         let nonce = fields.next().and_then(|f| f.strip_prefix("r=")).ok_or(Malformed("no nonce"))?;
         if binding != BASE64.encode(&self.gs2) || nonce != self.nonce {
             return Err(Malformed("channel binding or nonce do not match"));
@@ -103,7 +109,8 @@ impl Exchange {
         let client_key = sign(&self.verifier.salted_password, b"Client Key");
         let stored_key = digest::digest(&digest::SHA256, client_key.as_ref());
         let signature = sign(stored_key.as_ref(), text.as_bytes());
-        let expected: Vec<u8> = client_key.as_ref().iter().zip(signature.as_ref()).map(|(k, s)| k ^ s).collect();
+        let expected: Vec<u8> =
+            client_key.as_ref().iter().zip(signature.as_ref()).map(|(k, s)| k ^ s).collect();
         if !bool::from(expected.ct_eq(&proof)) {
             return Ok(None);
         }
@@ -120,9 +127,11 @@ mod tests {
 
     /// The exchange of RFC 7677 §3: user "user", password "pencil".
     fn rfc() -> (Exchange, String) {
-        let salt: [u8; 16] = BASE64.decode("W22ZaJ0SNY7soEsUEjb6gQ==").expect("base64").try_into().expect("16 bytes");
+        let salt: [u8; 16] =
+            BASE64.decode("W22ZaJ0SNY7soEsUEjb6gQ==").expect("base64").try_into().expect("16 bytes");
         let verifier = benteng_identity::make_scram("pencil", salt, 4096);
-        Exchange::begin(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO", verifier, "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0").expect("begins")
+        Exchange::begin(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO", verifier, "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0")
+            .expect("begins")
     }
 
     const FINAL: &str = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
@@ -143,8 +152,14 @@ mod tests {
     fn a_wrong_proof_is_refused_and_a_wrong_nonce_is_malformed() {
         assert_eq!(rfc().0.finish(FINAL.replace("p=dHz", "p=eHz").as_bytes()), Ok(None));
         assert!(rfc().0.finish(FINAL.replace("k0,", "k1,").as_bytes()).is_err());
-        assert!(rfc().0.finish(FINAL.replace("biws", "eSws").as_bytes()).is_err(), "the GS2 header was changed");
-        assert_eq!(rfc().0.finish(b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p="), Ok(None));
+        assert!(
+            rfc().0.finish(FINAL.replace("biws", "eSws").as_bytes()).is_err(),
+            "the GS2 header was changed"
+        );
+        assert_eq!(
+            rfc().0.finish(b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p="),
+            Ok(None)
+        );
     }
 
     #[test]
@@ -159,7 +174,9 @@ mod tests {
     #[test]
     fn what_is_not_offered_is_refused() {
         let verifier = || decoy(&[0; 32], "x");
-        for message in ["p=tls-server-end-point,,n=,r=a", "n,a=root,n=,r=a", "n,,m=ext,n=,r=a", "n,,n=,r=", "n", ""] {
+        for message in
+            ["p=tls-server-end-point,,n=,r=a", "n,a=root,n=,r=a", "n,,m=ext,n=,r=a", "n,,n=,r=", "n", ""]
+        {
             assert!(Exchange::begin(message.as_bytes(), verifier(), "s").is_err(), "{message}");
         }
         assert!(initial(b"SCRAM-SHA-256-PLUS\0\0\0\0\x01x").is_err());

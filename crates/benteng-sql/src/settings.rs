@@ -123,8 +123,11 @@ impl Settings {
     pub(crate) fn set(&mut self, name: &str, value: Option<&str>) -> Result<(), SqlError> {
         let name = canonical(name);
         if name.starts_with("datafusion.") {
-            return Err(SqlError::new("42501", format!("setting {name:?} belongs to the node, not to a session"))
-                .hint("ask the operator of the site"));
+            return Err(SqlError::new(
+                "42501",
+                format!("setting {name:?} belongs to the node, not to a session"),
+            )
+            .hint("ask the operator of the site"));
         }
         let Some((known, _, kind, _)) = KNOWN.iter().find(|(known, ..)| *known == name) else {
             return self.set_custom(&name, value);
@@ -153,7 +156,10 @@ impl Settings {
             Some(value) => {
                 let custom = self.now.keys().filter(|k| k.contains('.')).count();
                 if custom >= CUSTOM_MAX && !self.now.contains_key(name) {
-                    return Err(SqlError::new("53400", format!("a session has at most {CUSTOM_MAX} settings of its own")));
+                    return Err(SqlError::new(
+                        "53400",
+                        format!("a session has at most {CUSTOM_MAX} settings of its own"),
+                    ));
                 }
                 self.now.insert(name.to_owned(), value.to_owned());
             }
@@ -182,7 +188,10 @@ impl Settings {
 
     /// Name as it is shown, and value, of those that clients are told of.
     pub(crate) fn reported(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        KNOWN.iter().filter(|(.., report)| *report).map(|(name, ..)| (spelled(name), self.now.get(*name).map_or("", String::as_str)))
+        KNOWN
+            .iter()
+            .filter(|(.., report)| *report)
+            .map(|(name, ..)| (spelled(name), self.now.get(*name).map_or("", String::as_str)))
     }
 
     /// The bound of a statement's time; `None`: none.
@@ -240,9 +249,8 @@ fn checked(name: &str, kind: Kind, value: &str) -> Result<String, SqlError> {
             Some(_) => Ok(known[0].to_owned()),
             None => Err(bad(name, &format!("this server knows {} only", known[0]))),
         },
-        Kind::TimeZone => time_zone(value.trim()).ok_or_else(|| {
-            bad(name, "it is a name such as Asia/Makassar, or an offset such as +08:00")
-        }),
+        Kind::TimeZone => time_zone(value.trim())
+            .ok_or_else(|| bad(name, "it is a name such as Asia/Makassar, or an offset such as +08:00")),
         Kind::DateStyle => {
             let parts: Vec<&str> = lower.split(',').map(str::trim).filter(|p| !p.is_empty()).collect();
             let order = |part: &&&str| ["mdy", "dmy", "ymd", "us", "european"].contains(*part);

@@ -57,7 +57,11 @@ impl From<SqlError> for NoSession {
 
 /// Takes a new connection as far as its first ReadyForQuery. `None`: it is over; the client
 /// has been told why. Cancellation: dropping it drops the connection.
-pub(crate) async fn begin(door: &Arc<Door>, socket: Socket, stopping: watch::Receiver<bool>) -> Option<Connection> {
+pub(crate) async fn begin(
+    door: &Arc<Door>,
+    socket: Socket,
+    stopping: watch::Receiver<bool>,
+) -> Option<Connection> {
     let (mut wire, parameters) = match first(door, socket).await {
         Ok(begun) => begun,
         Err((wire, why)) => {
@@ -125,12 +129,14 @@ async fn first(door: &Arc<Door>, socket: Socket) -> Result<Begun, (Option<Wire>,
                 return Err((None, NoSession::Gone));
             }
             (First::OtherVersion { major, minor }, _) => {
-                let error = SqlError::fatal("0A000", format!("protocol {major}.{minor} is not supported; 3.0 is"));
+                let error =
+                    SqlError::fatal("0A000", format!("protocol {major}.{minor} is not supported; 3.0 is"));
                 return Err((Some(wire), error.into()));
             }
             (First::Startup { minor, parameters }, _) => {
                 // Newer minor versions, and options of theirs, are politely declined.
-                let unknown: Vec<String> = parameters.keys().filter(|k| k.starts_with("_pq_.")).cloned().collect();
+                let unknown: Vec<String> =
+                    parameters.keys().filter(|k| k.starts_with("_pq_.")).cloned().collect();
                 if (minor > 0 || !unknown.is_empty())
                     && let Err(e) = wire.put(&NegotiateProtocolVersion::new(3 << 16, unknown))
                 {
@@ -155,8 +161,11 @@ async fn login(
         return Err(SqlError::new("0A000", "replication connections are not supported").into());
     }
     let seat = door.seat().ok_or_else(|| {
-        SqlError::new("53300", format!("the door has its {} connections already", door.options.max_connections))
-            .hint("close connections that are not used, or connect to another node")
+        SqlError::new(
+            "53300",
+            format!("the door has its {} connections already", door.options.max_connections),
+        )
+        .hint("close connections that are not used, or connect to another node")
     })?;
     let principal = authenticate(door, wire, &user).await?;
     if database != CATALOG {
@@ -206,7 +215,8 @@ async fn authenticate(door: &Arc<Door>, wire: &mut Wire, user: &str) -> Result<P
         None => (None, scram::decoy(&door.decoy_secret, user)),
     };
     let nonce = BASE64.encode(random_array::<18>(door.host.random.as_ref()));
-    let begun = Exchange::begin(message, verifier, &nonce).map_err(|e| SqlError::new("08P01", e.to_string()))?;
+    let begun =
+        Exchange::begin(message, verifier, &nonce).map_err(|e| SqlError::new("08P01", e.to_string()))?;
     let (exchange, server_first) = begun;
     wire.put(&Authentication::SASLContinue(server_first.into()))?;
     wire.flush().await?;
@@ -253,7 +263,8 @@ fn command_line(text: &str) -> Result<Vec<(String, String)>, SqlError> {
             (None, Some(pair)) => pair.to_owned(),
             (None, None) => return Err(SqlError::new("42601", "options are -c name=value or --name=value")),
         };
-        let (name, value) = pair.split_once('=').ok_or_else(|| SqlError::new("42601", "-c needs name=value"))?;
+        let (name, value) =
+            pair.split_once('=').ok_or_else(|| SqlError::new("42601", "-c needs name=value"))?;
         out.push((name.to_owned(), value.to_owned()));
     }
     Ok(out)
@@ -268,7 +279,10 @@ mod tests {
         let read = |text: &str| command_line(text).expect(text);
         let pair = |n: &str, v: &str| (n.to_owned(), v.to_owned());
         assert_eq!(read(""), vec![]);
-        assert_eq!(read("-c statement_timeout=5s -cjit=off"), [pair("statement_timeout", "5s"), pair("jit", "off")]);
+        assert_eq!(
+            read("-c statement_timeout=5s -cjit=off"),
+            [pair("statement_timeout", "5s"), pair("jit", "off")]
+        );
         assert_eq!(read(r"-c search_path=a,\ b"), [pair("search_path", "a, b")]);
         assert_eq!(read("--statement-timeout=1"), [pair("statement_timeout", "1")]);
         assert!(command_line("-x").is_err());

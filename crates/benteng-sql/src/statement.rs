@@ -44,7 +44,11 @@ pub(crate) enum Statement {
     Savepoint(String),
     Release(String),
     RollbackTo(String),
-    Set { name: String, value: Option<String>, local: bool },
+    Set {
+        name: String,
+        value: Option<String>,
+        local: bool,
+    },
     /// SET TRANSACTION, SET SESSION CHARACTERISTICS: taken if it asks for nothing we lack.
     SetTransaction,
     /// `None`: all.
@@ -54,8 +58,16 @@ pub(crate) enum Statement {
     Discard(Discard),
     /// `None`: all.
     Deallocate(Option<String>),
-    Declare { name: String, hold: bool, query: Query },
-    Fetch { name: String, count: Count, moving: bool },
+    Declare {
+        name: String,
+        hold: bool,
+        query: Query,
+    },
+    Fetch {
+        name: String,
+        count: Count,
+        moving: bool,
+    },
     /// `None`: all.
     Close(Option<String>),
     /// UNLISTEN: nobody listens.
@@ -163,9 +175,10 @@ fn semicolons(text: &str, tokens: &[TokenWithSpan]) -> Vec<usize> {
 /// Whether a token can make a statement's tree deeper. Literals, names and lists cannot.
 fn is_structure(token: &Token) -> bool {
     match token {
-        Token::Word(w) => {
-            !matches!(w.keyword, Keyword::NoKeyword | Keyword::NULL | Keyword::TRUE | Keyword::FALSE | Keyword::AS)
-        }
+        Token::Word(w) => !matches!(
+            w.keyword,
+            Keyword::NoKeyword | Keyword::NULL | Keyword::TRUE | Keyword::FALSE | Keyword::AS
+        ),
         Token::Number(..)
         | Token::SingleQuotedString(_)
         | Token::EscapedStringLiteral(_)
@@ -255,7 +268,8 @@ fn declare(parser: &PostgresCompatibilityParser, sql: &str, mut words: Words) ->
     let (name, hold) = words.declare()?;
     // The query is the text behind FOR: found by parsing what stands there.
     let rest = words.tokens_left();
-    let text = behind_for(sql, &rest).ok_or_else(|| SqlError::new("42601", "DECLARE needs a query behind FOR"))?;
+    let text =
+        behind_for(sql, &rest).ok_or_else(|| SqlError::new("42601", "DECLARE needs a query behind FOR"))?;
     match query(parser, text, "SELECT")? {
         Statement::Query(query) => Ok(Statement::Declare { name, hold, query }),
         _ => Err(SqlError::new("42601", "DECLARE needs a query behind FOR")),
@@ -308,14 +322,17 @@ fn only_reads(statement: &ast::Statement) -> Result<(), LakeError> {
                 Err(LakeError::NotSupported { what: "SELECT INTO".into(), instead: WRITES })
             }
             ast::SetExpr::Insert(_) | ast::SetExpr::Update(_) | ast::SetExpr::Delete(_) => {
-                Err(LakeError::NotSupported { what: "WITH … INSERT, UPDATE or DELETE".into(), instead: WRITES })
+                Err(LakeError::NotSupported {
+                    what: "WITH … INSERT, UPDATE or DELETE".into(),
+                    instead: WRITES,
+                })
             }
             _ => Ok(()),
         },
         ast::Statement::Explain { statement, .. } => only_reads(statement),
-        ast::Statement::ShowTables { .. } | ast::Statement::ShowColumns { .. } | ast::Statement::ShowFunctions { .. } => {
-            Ok(())
-        }
+        ast::Statement::ShowTables { .. }
+        | ast::Statement::ShowColumns { .. }
+        | ast::Statement::ShowFunctions { .. } => Ok(()),
         other => {
             let text = other.to_string();
             let what = text.split_whitespace().next().unwrap_or("this statement").to_owned();

@@ -44,21 +44,37 @@ pub(crate) enum WireError {
 pub(crate) enum First {
     Ssl,
     Gss,
-    Cancel { pid: i32, secret: Bytes },
-    Startup { minor: u16, parameters: BTreeMap<String, String> },
+    Cancel {
+        pid: i32,
+        secret: Bytes,
+    },
+    Startup {
+        minor: u16,
+        parameters: BTreeMap<String, String>,
+    },
     /// A version that is not ours.
-    OtherVersion { major: u16, minor: u16 },
+    OtherVersion {
+        major: u16,
+        minor: u16,
+    },
 }
 
 /// What a client asks for once it has begun.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frontend {
     Query(String),
-    Parse { name: String, sql: String, types: Vec<u32> },
+    Parse {
+        name: String,
+        sql: String,
+        types: Vec<u32>,
+    },
     Bind(Bind),
     Describe(Target),
     Close(Target),
-    Execute { portal: String, rows: usize },
+    Execute {
+        portal: String,
+        rows: usize,
+    },
     Flush,
     Sync,
     Terminate,
@@ -193,7 +209,9 @@ impl Wire {
 
 /// Takes a first message; `None`: more bytes are needed.
 fn first(input: &mut BytesMut) -> Result<Option<First>, WireError> {
-    let Some(length) = input.first_chunk::<4>().map(|b| u32::from_be_bytes(*b) as usize) else { return Ok(None) };
+    let Some(length) = input.first_chunk::<4>().map(|b| u32::from_be_bytes(*b) as usize) else {
+        return Ok(None);
+    };
     if !(8..=FIRST_MAX).contains(&length) {
         return Err(WireError::Garbage("startup"));
     }
@@ -387,7 +405,11 @@ mod tests {
         let whole = encoded(message);
         for cut in 0..whole.len() {
             let mut part = BytesMut::from(&whole[..cut]);
-            assert_eq!(frontend(&mut part, 1 << 20).expect("no garbage"), None, "cut at {cut} of {expected:?}");
+            assert_eq!(
+                frontend(&mut part, 1 << 20).expect("no garbage"),
+                None,
+                "cut at {cut} of {expected:?}"
+            );
             assert_eq!(part.len(), cut, "nothing is lost");
         }
         let mut two = [&whole[..], &whole[..]].concat().as_slice().into();
@@ -430,7 +452,10 @@ mod tests {
         assert!(matches!(refused(b"Q\0\0\0\x06ab"), WireError::Garbage("query")), "no zero byte");
         assert!(matches!(refused(b"S\0\0\0\x05x"), WireError::Garbage("sync")), "bytes left over");
         assert!(matches!(refused(b"\x16\x03\x01\0\0"), WireError::Garbage("unknown")), "TLS to a plain door");
-        assert!(matches!(refused(b"P\0\0\0\x09\0\0\xff\xffx"), WireError::Garbage("parse")), "65,535 types in 1 byte");
+        assert!(
+            matches!(refused(b"P\0\0\0\x09\0\0\xff\xffx"), WireError::Garbage("parse")),
+            "65,535 types in 1 byte"
+        );
         assert!(first(&mut BytesMut::from(&b"\0\x01\0\0\0\0\0\0"[..])).is_err(), "startup of 64 KiB");
         assert!(first(&mut BytesMut::from(&b"GET / HTTP/1.1\r\n"[..])).is_err());
     }
@@ -439,7 +464,9 @@ mod tests {
     fn first_messages_are_told_apart() {
         let take = |body: &[u8]| {
             let length = u32::try_from(body.len() + 4).expect("short");
-            first(&mut [&length.to_be_bytes()[..], body].concat().as_slice().into()).expect("valid").expect("whole")
+            first(&mut [&length.to_be_bytes()[..], body].concat().as_slice().into())
+                .expect("valid")
+                .expect("whole")
         };
         assert_eq!(take(&SSL_REQUEST.to_be_bytes()), First::Ssl);
         assert_eq!(take(&GSS_REQUEST.to_be_bytes()), First::Gss);

@@ -78,7 +78,10 @@ async fn files_are_read_in_every_format() {
         ("SELECT count(*) FROM read_parquet('s3://data/p/')", "2000"),
         ("SELECT max(n) FROM read_parquet('s3://data/p/*.parquet') WHERE n < 1500", "1499"),
         ("SELECT read_csv.nama FROM read_csv('s3://data/areas.csv') ORDER BY 1 LIMIT 1", "Betoambari"),
-        ("WITH a AS (SELECT * FROM read_csv('s3://data/areas.csv')) SELECT count(*) FROM a JOIN a b USING (nama)", "3"),
+        (
+            "WITH a AS (SELECT * FROM read_csv('s3://data/areas.csv')) SELECT count(*) FROM a JOIN a b USING (nama)",
+            "3",
+        ),
     ] {
         assert_eq!(site::first(&client, sql).await, expected, "{sql}");
     }
@@ -89,12 +92,16 @@ async fn statements_take_parameters_in_text_and_binary() {
     let site = Site::open().await;
     let client = site.client().await;
     let row = client
-        .query_one("SELECT $1::int4, $2::text || 'x', $3::float8, $4::bool, $5::int8", &[&41_i32, &"a", &1.5_f64, &true, &(1_i64 << 40)])
+        .query_one(
+            "SELECT $1::int4, $2::text || 'x', $3::float8, $4::bool, $5::int8",
+            &[&41_i32, &"a", &1.5_f64, &true, &(1_i64 << 40)],
+        )
         .await
         .expect("runs");
     assert_eq!((row.get::<_, i32>(0), row.get::<_, &str>(1)), (41, "ax"));
     assert_eq!((row.get::<_, f64>(2), row.get::<_, bool>(3), row.get::<_, i64>(4)), (1.5, true, 1 << 40));
-    let statement = client.prepare("SELECT nama FROM read_csv('s3://data/areas.csv') WHERE warga > $1 ORDER BY 1").await;
+    let statement =
+        client.prepare("SELECT nama FROM read_csv('s3://data/areas.csv') WHERE warga > $1 ORDER BY 1").await;
     let statement = statement.expect("prepares");
     assert_eq!(statement.params()[0].name(), "int8");
     for (least, expected) in [(0_i64, 3), (150, 2), (1000, 0)] {
@@ -112,7 +119,8 @@ async fn portals_are_suspended_and_resumed() {
     let site = Site::open().await;
     let mut client = site.client().await;
     let transaction = client.transaction().await.expect("begins");
-    let statement = transaction.prepare("SELECT n FROM generate_series(1, 2500) AS g(n)").await.expect("prepares");
+    let statement =
+        transaction.prepare("SELECT n FROM generate_series(1, 2500) AS g(n)").await.expect("prepares");
     let portal = transaction.bind(&statement, &[]).await.expect("binds");
     let mut seen = Vec::new();
     loop {
@@ -130,8 +138,13 @@ async fn portals_are_suspended_and_resumed() {
 async fn cursors_run_forward_and_end_with_their_block() {
     let site = Site::open().await;
     let client = site.client().await;
-    let count = |messages: &[SimpleQueryMessage]| messages.iter().filter(|m| matches!(m, SimpleQueryMessage::Row(_))).count();
-    client.batch_execute("BEGIN; DECLARE c CURSOR FOR SELECT n FROM generate_series(1, 10) AS g(n)").await.expect("declares");
+    let count = |messages: &[SimpleQueryMessage]| {
+        messages.iter().filter(|m| matches!(m, SimpleQueryMessage::Row(_))).count()
+    };
+    client
+        .batch_execute("BEGIN; DECLARE c CURSOR FOR SELECT n FROM generate_series(1, 10) AS g(n)")
+        .await
+        .expect("declares");
     assert_eq!(count(&client.simple_query("FETCH 4 FROM c").await.expect("fetches")), 4);
     client.batch_execute("MOVE 3 IN c").await.expect("moves");
     assert_eq!(site::first(&client, "FETCH NEXT FROM c").await, "8");
@@ -167,7 +180,10 @@ async fn sessions_share_nothing_and_times_follow_the_zone() {
     let site = Site::open().await;
     let (one, other) = (site.client().await, site.client().await);
     one.batch_execute("SET timezone = 'Asia/Makassar'; SET search_path = system").await.expect("sets");
-    assert_eq!(site::first(&one, "SELECT '1970-01-01T00:00:00Z'::timestamptz").await, "1970-01-01 08:00:00+08");
+    assert_eq!(
+        site::first(&one, "SELECT '1970-01-01T00:00:00Z'::timestamptz").await,
+        "1970-01-01 08:00:00+08"
+    );
     assert_eq!(site::first(&one, "SELECT count(*) FROM nodes").await, "1");
     assert_eq!(site::first(&other, "SHOW timezone").await, "UTC");
     assert_eq!(code(other.simple_query("SELECT count(*) FROM nodes").await.err()), "42P01");
@@ -205,11 +221,17 @@ async fn cancel_ends_the_query_itself_and_frees_its_threads() {
             tokio::time::sleep(Duration::from_millis(700)).await;
             token.cancel_query(NoTls).await.expect("asks");
         };
-        let query = async { client.simple_query_raw(sql).await?.for_each(|row| async { drop(row) }).await; client.simple_query("SELECT 1").await };
+        let query = async {
+            client.simple_query_raw(sql).await?.for_each(|row| async { drop(row) }).await;
+            client.simple_query("SELECT 1").await
+        };
         let both = tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(query, cancel) }).await;
         let (after, ()) = both.unwrap_or_else(|_| panic!("still running: {sql}"));
         after.unwrap_or_else(|e| panic!("the session goes on after {sql}: {e}"));
-        let free = tokio::time::timeout(Duration::from_secs(10), site::first(&client, "SELECT count(*) FROM generate_series(1, 1000)"));
+        let free = tokio::time::timeout(
+            Duration::from_secs(10),
+            site::first(&client, "SELECT count(*) FROM generate_series(1, 1000)"),
+        );
         assert_eq!(free.await.unwrap_or_else(|_| panic!("threads still held by {sql}")), "1000");
     }
     site.settles().await;
@@ -251,7 +273,9 @@ async fn connections_are_bounded_and_stop_says_goodbye() {
     }
     assert_eq!(code(site.config("admin", site::PASSWORD).connect(NoTls).await.err()), "53300");
     let client = clients.pop().expect("one");
-    let running = tokio::spawn(async move { client.simple_query("SELECT sum(n) FROM generate_series(1, 4000000000000) AS g(n)").await });
+    let running = tokio::spawn(async move {
+        client.simple_query("SELECT sum(n) FROM generate_series(1, 4000000000000) AS g(n)").await
+    });
     tokio::time::sleep(Duration::from_millis(300)).await;
     tokio::time::timeout(Duration::from_secs(5), site.stop()).await.expect("stops in time");
     assert_eq!(code(running.await.expect("joins").err()), "57P01");

@@ -33,12 +33,16 @@ impl Call {
         let mut urls = Vec::new();
         for (n, arg) in args.iter().enumerate() {
             match arg {
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::BinaryOp { left, op: BinaryOperator::Eq, right }))
-                    if n > 0 =>
-                {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::BinaryOp {
+                    left,
+                    op: BinaryOperator::Eq,
+                    right,
+                })) if n > 0 => {
                     set(function, &mut format, &left.to_string(), right)?;
                 }
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if n == 0 => urls = url_list(function, expr)?,
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if n == 0 => {
+                    urls = url_list(function, expr)?
+                }
                 FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } if n > 0 => {
                     set(function, &mut format, &name.value, value)?;
                 }
@@ -46,7 +50,9 @@ impl Call {
                     set(function, &mut format, &name.to_string(), value)?;
                 }
                 other => {
-                    return Err(bad(format!("{function}: argument {other} is not understood; write name => value")));
+                    return Err(bad(format!(
+                        "{function}: argument {other} is not understood; write name => value"
+                    )));
                 }
             }
         }
@@ -55,11 +61,14 @@ impl Call {
         for url in &urls {
             let (its, key) = split(url)?;
             if bucket.get_or_insert_with(|| its.to_owned()) != its {
-                return Err(bad(format!("{function}: all URLs of one call must lie in one bucket; use UNION ALL")));
+                return Err(bad(format!(
+                    "{function}: all URLs of one call must lie in one bucket; use UNION ALL"
+                )));
             }
             keys.push(key.to_owned());
         }
-        let bucket = bucket.ok_or_else(|| bad(format!("{function} needs 's3://bucket/key' as its first argument")))?;
+        let bucket =
+            bucket.ok_or_else(|| bad(format!("{function} needs 's3://bucket/key' as its first argument")))?;
         Ok(Some(Call { format, bucket, keys, urls }))
     }
 }
@@ -174,7 +183,9 @@ fn set(function: &str, format: &mut Format, name: &str, value: &Expr) -> Result<
                     "newline_delimited" | "nd" | "lines" => Some(true),
                     "array" => Some(false),
                     other => {
-                        return Err(bad(format!("{function}: format is auto, lines or array, not {other:?}")));
+                        return Err(bad(format!(
+                            "{function}: format is auto, lines or array, not {other:?}"
+                        )));
                     }
                 }
             }
@@ -211,7 +222,9 @@ mod tests {
         let statement = Parser::parse_sql(&PostgreSqlDialect {}, &sql).expect("parses").remove(0);
         let Statement::Query(query) = statement else { panic!("a query") };
         let SetExpr::Select(select) = *query.body else { panic!("a select") };
-        let TableFactor::Table { name, args: Some(args), .. } = &select.from[0].relation else { panic!("a call") };
+        let TableFactor::Table { name, args: Some(args), .. } = &select.from[0].relation else {
+            panic!("a call")
+        };
         Call::parse(&name.to_string(), &args.args).map(|call| call.expect("one of ours"))
     }
 
@@ -224,7 +237,8 @@ mod tests {
 
     #[test]
     fn options_are_read_in_both_spellings() {
-        let options = csv("read_csv('s3://data/x.csv', header => false, delim = ';', quote => '''', null => 'n/a')");
+        let options =
+            csv("read_csv('s3://data/x.csv', header => false, delim = ';', quote => '''', null => 'n/a')");
         assert_eq!((options.has_header, options.delimiter, options.quote), (Some(false), b';', b'\''));
         assert_eq!(options.null_regex.as_deref(), Some(r"^(?:n\/a)$"));
         assert_eq!(csv("read_csv('s3://data/x.csv', sep => '\\t')").delimiter, b'\t');

@@ -99,8 +99,13 @@ impl Kind {
         };
         let field = |(name, kind, nullable, doc): &(&str, DataType, bool, &str)| {
             // Site time is UTC; clients see it in their own zone.
-            let kind = if *kind == TIME { DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())) } else { kind.clone() };
-            Field::new(*name, kind, *nullable).with_metadata([("comment".to_owned(), (*doc).to_owned())].into())
+            let kind = if *kind == TIME {
+                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+            } else {
+                kind.clone()
+            };
+            Field::new(*name, kind, *nullable)
+                .with_metadata([("comment".to_owned(), (*doc).to_owned())].into())
         };
         Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
     }
@@ -165,7 +170,9 @@ fn equals(filter: &Expr, column: &str) -> Option<String> {
         return None;
     }
     let text = |value: &Expr| match value {
-        Expr::Literal(ScalarValue::Utf8(s) | ScalarValue::Utf8View(s) | ScalarValue::LargeUtf8(s), _) => s.clone(),
+        Expr::Literal(ScalarValue::Utf8(s) | ScalarValue::Utf8View(s) | ScalarValue::LargeUtf8(s), _) => {
+            s.clone()
+        }
         _ => None,
     };
     match (binary.left.as_ref(), binary.right.as_ref()) {
@@ -285,7 +292,9 @@ impl Rows {
         };
         let rows = snapshot.objects(id, after.as_deref(), PAGE)?;
         match rows.last() {
-            Some((last, _)) if rows.len() == PAGE => cursor.within = Some((name.clone(), id, Some(last.clone()))),
+            Some((last, _)) if rows.len() == PAGE => {
+                cursor.within = Some((name.clone(), id, Some(last.clone())))
+            }
             _ => {
                 cursor.within = None;
                 cursor.done = self.bucket.is_some();

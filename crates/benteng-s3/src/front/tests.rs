@@ -37,8 +37,7 @@ fn signed_parameters_stand_for_headers_only_in_presigned_urls() {
         (get("x-amz-meta-a"), get("x-amz-meta-b"), get("x-amz-date"), get("content-type"))
     };
     let b = Some("header".to_owned());
-    let presigned =
-        "X-Amz-Signature=s&X-Amz-Date=d&x-amz-meta-a=1&x-amz-meta-b=2&content-type=text%2Fplain";
+    let presigned = "X-Amz-Signature=s&X-Amz-Date=d&x-amz-meta-a=1&x-amz-meta-b=2&content-type=text%2Fplain";
     assert_eq!(run(presigned), (Some("1".into()), b.clone(), None, Some("text/plain".into())));
     assert_eq!(run("x-amz-meta-a=1"), (None, b, None, None));
 }
@@ -249,9 +248,17 @@ async fn a_panic_ends_its_request_alone() {
 
 #[tokio::test]
 async fn i5_nobody_gets_nothing_and_learns_nothing() {
-    for target in ["GET /", "GET /bucket/k", "GET /bucket?policy", "DELETE /bucket", "PATCH /bucket/k", "GET /bucket?made-up"] {
+    for target in [
+        "GET /",
+        "GET /bucket/k",
+        "GET /bucket?policy",
+        "DELETE /bucket",
+        "PATCH /bucket/k",
+        "GET /bucket?made-up",
+    ] {
         let mut stream = connect(Fake::default());
-        let seen = talk(&mut stream, &format!("{target} HTTP/1.1\r\nHost: 127.0.0.1\r\n"), b"", "</Error>").await;
+        let seen =
+            talk(&mut stream, &format!("{target} HTTP/1.1\r\nHost: 127.0.0.1\r\n"), b"", "</Error>").await;
         // What the fake does not have is NotImplemented to a user, and denied to nobody.
         let answered = seen.starts_with("HTTP/1.1 403") || target == "GET /bucket/k";
         assert!(answered, "{target}: {seen}");

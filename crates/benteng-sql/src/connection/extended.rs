@@ -122,7 +122,9 @@ impl Connection {
             (Statement::Show(None), _) => {
                 (Arc::new(Schema::new(vec![text("name"), text("setting")])), &Headings::default())
             }
-            (Statement::Show(Some(name)), _) => (Arc::new(Schema::new(vec![text(name)])), &Headings::default()),
+            (Statement::Show(Some(name)), _) => {
+                (Arc::new(Schema::new(vec![text(name)])), &Headings::default())
+            }
             (Statement::Fetch { name, moving: false, .. }, _) => return self.cursor_shown(name).map(Some),
             _ => return Ok(None),
         };

@@ -20,7 +20,12 @@ const SAVEPOINTS_MAX: usize = 256;
 
 impl Connection {
     /// Runs a statement that gives no rows, and puts its tag.
-    pub(super) async fn touch(&mut self, wire: &mut Wire, statement: Statement, watch: Watch) -> Result<(), Failure> {
+    pub(super) async fn touch(
+        &mut self,
+        wire: &mut Wire,
+        statement: Statement,
+        watch: Watch,
+    ) -> Result<(), Failure> {
         let tag = match statement {
             Statement::Begin(tag) => {
                 // In an open block PostgreSQL warns and goes on; so do we, without the warning.
@@ -36,7 +41,11 @@ impl Connection {
             Statement::Savepoint(name) => {
                 self.in_block("SAVEPOINT")?;
                 if self.savepoints.len() >= SAVEPOINTS_MAX {
-                    return Err(SqlError::new("53400", format!("a block has at most {SAVEPOINTS_MAX} savepoints")).into());
+                    return Err(SqlError::new(
+                        "53400",
+                        format!("a block has at most {SAVEPOINTS_MAX} savepoints"),
+                    )
+                    .into());
                 }
                 self.savepoints.push(name);
                 "SAVEPOINT"
@@ -198,7 +207,8 @@ impl Connection {
         };
         let schema = Arc::new(Schema::new(fields));
         let shown = Shown::new(&schema, &Headings::default(), "UTC", &[])?;
-        let batch = RecordBatch::try_new(schema, columns).map_err(|e| SqlError::new("XX000", e.to_string()))?;
+        let batch =
+            RecordBatch::try_new(schema, columns).map_err(|e| SqlError::new("XX000", e.to_string()))?;
         Ok(Output::given(batch, shown))
     }
 

@@ -35,12 +35,14 @@ pub(super) fn texts(column: &ArrayRef, time_zone: &str) -> Result<ArrayRef, SqlE
 }
 
 fn moment(micros: i64, zone: Option<Tz>) -> Result<String, SqlError> {
-    let utc = DateTime::from_timestamp_micros(micros).ok_or_else(|| SqlError::new("22008", "timestamp out of range"))?;
+    let utc = DateTime::from_timestamp_micros(micros)
+        .ok_or_else(|| SqlError::new("22008", "timestamp out of range"))?;
     let utc = utc.naive_utc();
     let Some(zone) = zone else { return Ok(date_and_time(utc, "")) };
     let offset = zone.offset_from_utc_datetime(&utc).fix();
     let seconds = offset.local_minus_utc();
-    let local = utc.checked_add_offset(offset).ok_or_else(|| SqlError::new("22008", "timestamp out of range"))?;
+    let local =
+        utc.checked_add_offset(offset).ok_or_else(|| SqlError::new("22008", "timestamp out of range"))?;
     let (sign, seconds) = (if seconds < 0 { '-' } else { '+' }, seconds.abs());
     let mut shown = format!("{sign}{:02}", seconds / 3600);
     if seconds % 3600 != 0 {
@@ -92,7 +94,10 @@ mod tests {
         check(-62_135_596_800_000_001, "UTC", "0001-12-31 23:59:59.999999+00 BC");
         let plain: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(10), None]));
         let shown = texts(&plain, "Asia/Makassar").expect("in range");
-        assert_eq!((shown.as_string::<i32>().value(0), shown.is_null(1)), ("1970-01-01 00:00:00.00001", true));
+        assert_eq!(
+            (shown.as_string::<i32>().value(0), shown.is_null(1)),
+            ("1970-01-01 00:00:00.00001", true)
+        );
         let time: ArrayRef = Arc::new(Time64NanosecondArray::from(vec![45_296_700_000_000]));
         assert_eq!(texts(&time, "UTC").expect("in range").as_string::<i32>().value(0), "12:34:56.7");
     }

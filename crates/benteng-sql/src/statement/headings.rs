@@ -1,9 +1,7 @@
 //! Names of columns as PostgreSQL gives them: DataFusion calls `SELECT 1` a column
 //! `Int64(1)`, PostgreSQL `?column?`.
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArguments, Ident, SelectItem, SetExpr, Statement,
-};
+use datafusion::sql::sqlparser::ast::{Expr, FunctionArguments, Ident, SelectItem, SetExpr, Statement};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
@@ -19,7 +17,9 @@ impl Headings {
     /// Of the query's outermost SELECT; empty if there is none.
     pub(super) fn of(sql: &str) -> Headings {
         let statements = Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap_or_default();
-        let [Statement::Query(query)] = &statements[..] else { return Headings { before: vec![], after: Some(vec![]) } };
+        let [Statement::Query(query)] = &statements[..] else {
+            return Headings { before: vec![], after: Some(vec![]) };
+        };
         let mut body = query.body.as_ref();
         // The names of a set operation are those of its first query.
         loop {
@@ -77,10 +77,16 @@ fn name(expr: &Expr) -> String {
         Expr::Identifier(i) => ident(i),
         Expr::CompoundIdentifier(parts) => parts.last().map_or_else(|| "?column?".into(), ident),
         Expr::Function(f) if matches!(f.args, FunctionArguments::Subquery(_)) => {
-            if f.name.to_string().eq_ignore_ascii_case("array") { "array".into() } else { last(&f.name.to_string()) }
+            if f.name.to_string().eq_ignore_ascii_case("array") {
+                "array".into()
+            } else {
+                last(&f.name.to_string())
+            }
         }
         Expr::Function(f) => last(&f.name.to_string()),
-        Expr::Cast { expr, data_type, .. } => strong(expr).unwrap_or_else(|| type_name(&data_type.to_string())),
+        Expr::Cast { expr, data_type, .. } => {
+            strong(expr).unwrap_or_else(|| type_name(&data_type.to_string()))
+        }
         Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => name(inner),
         Expr::Case { else_result, .. } => {
             else_result.as_deref().and_then(strong).filter(|n| n != "case").unwrap_or_else(|| "case".into())

@@ -29,8 +29,14 @@ fn texts_are_split_where_statements_end_and_nowhere_else() {
         texts.collect()
     };
     assert_eq!(sql("SELECT 1; SELECT 2"), ["SELECT 1", "SELECT 2"]);
-    assert_eq!(sql("SELECT ';' ; SELECT \"a;b\" FROM t; SELECT $$;$$"), ["SELECT ';'", "SELECT \"a;b\" FROM t", "SELECT $$;$$"]);
-    assert_eq!(sql("SELECT 1 -- x;y\n; /* ; */ SELECT 'é;ü';\nSELECT 3"), ["SELECT 1 -- x;y", "/* ; */ SELECT 'é;ü'", "SELECT 3"]);
+    assert_eq!(
+        sql("SELECT ';' ; SELECT \"a;b\" FROM t; SELECT $$;$$"),
+        ["SELECT ';'", "SELECT \"a;b\" FROM t", "SELECT $$;$$"]
+    );
+    assert_eq!(
+        sql("SELECT 1 -- x;y\n; /* ; */ SELECT 'é;ü';\nSELECT 3"),
+        ["SELECT 1 -- x;y", "/* ; */ SELECT 'é;ü'", "SELECT 3"]
+    );
     assert_eq!(sql(";;  ; -- nothing\n"), Vec::<String>::new());
     assert_eq!(sql("SELECT 'a\r\nb'; SELECT 2"), ["SELECT 'a\r\nb'", "SELECT 2"]);
 }
@@ -43,14 +49,23 @@ fn session_statements_are_read() {
         local,
     };
     assert_eq!(one("SET statement_timeout = 5000"), set("statement_timeout", Some("5000"), false));
-    assert_eq!(one("set local search_path to System, \"Public\""), set("search_path", Some("System, Public"), true));
+    assert_eq!(
+        one("set local search_path to System, \"Public\""),
+        set("search_path", Some("System, Public"), true)
+    );
     assert_eq!(one("SET SESSION extra_float_digits = -3"), set("extra_float_digits", Some("-3"), false));
     assert_eq!(one("SET TIME ZONE 'Asia/Makassar'"), set("timezone", Some("Asia/Makassar"), false));
     assert_eq!(one("SET TIME ZONE LOCAL"), set("timezone", None, false));
     assert_eq!(one("SET NAMES 'UTF8'"), set("client_encoding", Some("UTF8"), false));
     assert_eq!(one("SET DateStyle=ISO"), set("datestyle", Some("ISO"), false));
-    assert_eq!(one("SET datafusion.execution.batch_size = 1"), set("datafusion.execution.batch_size", Some("1"), false));
-    assert_eq!(one("SHOW transaction isolation level"), Statement::Show(Some("transaction_isolation".into())));
+    assert_eq!(
+        one("SET datafusion.execution.batch_size = 1"),
+        set("datafusion.execution.batch_size", Some("1"), false)
+    );
+    assert_eq!(
+        one("SHOW transaction isolation level"),
+        Statement::Show(Some("transaction_isolation".into()))
+    );
     assert_eq!(one("SHOW TIME ZONE"), Statement::Show(Some("timezone".into())));
     assert_eq!(one("SHOW ALL"), Statement::Show(None));
     assert_eq!(one("RESET ALL"), Statement::Reset(None));
@@ -73,7 +88,9 @@ fn session_statements_are_read() {
 
 #[test]
 fn cursors_take_the_query_behind_for() {
-    let Statement::Declare { name, hold, query } = one("DECLARE \"c\" CURSOR WITH HOLD FOR SELECT 'for' AS for_x") else {
+    let Statement::Declare { name, hold, query } =
+        one("DECLARE \"c\" CURSOR WITH HOLD FOR SELECT 'for' AS for_x")
+    else {
         panic!("a cursor")
     };
     assert_eq!((name.as_str(), hold, query.sql.trim()), ("c", true, "SELECT 'for' AS for_x"));
@@ -129,10 +146,23 @@ fn what_reaches_files_is_refused() {
 
 #[test]
 fn malformed_texts_are_syntax_errors() {
-    for sql in ["SELEC 1", "SELECT 1 FROM", "SELECT 'open", "SET", "SET x", "FETCH", "SELECT 1; SELEC 2", "§", "SHOW a b"] {
+    for sql in [
+        "SELEC 1",
+        "SELECT 1 FROM",
+        "SELECT 'open",
+        "SET",
+        "SET x",
+        "FETCH",
+        "SELECT 1; SELEC 2",
+        "§",
+        "SHOW a b",
+    ] {
         assert_eq!(code(sql), "42601", "{sql}");
     }
-    assert_eq!(read_one(&PostgresCompatibilityParser::new(), "SELECT 1; SELECT 2").expect_err("two").code, "42601");
+    assert_eq!(
+        read_one(&PostgresCompatibilityParser::new(), "SELECT 1; SELECT 2").expect_err("two").code,
+        "42601"
+    );
 }
 
 #[test]

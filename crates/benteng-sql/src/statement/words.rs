@@ -60,9 +60,10 @@ impl Words {
 
     fn error(&self) -> SqlError {
         match self.tokens.get(self.at) {
-            Some(token) => {
-                SqlError::new("42601", format!("syntax error at or near \"{}\"", token.to_string().escape_debug()))
-            }
+            Some(token) => SqlError::new(
+                "42601",
+                format!("syntax error at or near \"{}\"", token.to_string().escape_debug()),
+            ),
             None => SqlError::new("42601", "syntax error at end of input"),
         }
     }
@@ -244,7 +245,9 @@ impl Words {
             };
             self.at += usize::from(!sign.is_empty());
             let part = match self.tokens.get(self.at) {
-                Some(Token::SingleQuotedString(s) | Token::EscapedStringLiteral(s)) if sign.is_empty() => s.clone(),
+                Some(Token::SingleQuotedString(s) | Token::EscapedStringLiteral(s)) if sign.is_empty() => {
+                    s.clone()
+                }
                 Some(Token::Number(n, _)) => format!("{sign}{n}"),
                 Some(Token::Word(w)) if sign.is_empty() => w.value.clone(),
                 _ => return Err(self.error()),
@@ -318,7 +321,9 @@ impl Words {
                         Count::Rows(1)
                     }
                 }
-                Some("PRIOR" | "FIRST" | "LAST" | "ABSOLUTE" | "RELATIVE" | "BACKWARD") => return Err(backwards()),
+                Some("PRIOR" | "FIRST" | "LAST" | "ABSOLUTE" | "RELATIVE" | "BACKWARD") => {
+                    return Err(backwards());
+                }
                 _ => Count::Rows(1),
             },
         };
@@ -341,7 +346,8 @@ impl Words {
 }
 
 fn backwards() -> SqlError {
-    SqlError::new("55000", "cursors run forward only").hint("declare it NO SCROLL and fetch with NEXT or FORWARD")
+    SqlError::new("55000", "cursors run forward only")
+        .hint("declare it NO SCROLL and fetch with NEXT or FORWARD")
 }
 
 fn isolation(level: &str) -> SqlError {

@@ -31,7 +31,12 @@ pub(crate) struct Site {
 impl Site {
     pub(crate) async fn open() -> Site {
         let spill = tempfile::tempdir().expect("temporary directory");
-        let options = LakeOptions { query_memory: 64 << 20, memory: 96 << 20, threads: 2, ..LakeOptions::small(spill.path()) };
+        let options = LakeOptions {
+            query_memory: 64 << 20,
+            memory: 96 << 20,
+            threads: 2,
+            ..LakeOptions::small(spill.path())
+        };
         let stores = Arc::new(Stores(data().await));
         let lake = Lake::over(&host(), stores, Arc::new(Rows), options).expect("lake");
         let options = Options { max_connections: CONNECTIONS, ..Options::new("127.0.0.1:0") };
@@ -94,7 +99,10 @@ pub(crate) fn code(error: Option<tokio_postgres::Error>) -> String {
 struct Users;
 
 impl Logins for Users {
-    fn scram(&self, user: &str) -> BoxFuture<'static, std::result::Result<Option<(Principal, Scram)>, benteng_identity::Error>> {
+    fn scram(
+        &self,
+        user: &str,
+    ) -> BoxFuture<'static, std::result::Result<Option<(Principal, Scram)>, benteng_identity::Error>> {
         let role = match user {
             "admin" => Some(Role::Admin),
             "ana" => Some(Role::Produsen),
@@ -184,7 +192,8 @@ impl SystemSnapshot for Rows {
     }
 
     fn buckets(&self, after: Option<&str>, limit: usize) -> Result<Vec<(String, BucketRow, UsageRow)>> {
-        let names = ["ana-1", "big", "empty"].into_iter().filter(|name| after.is_none_or(|after| *name > after));
+        let names =
+            ["ana-1", "big", "empty"].into_iter().filter(|name| after.is_none_or(|after| *name > after));
         let row = |name: &str| Some((name.to_owned(), bucket(name)?, UsageRow::default()));
         Ok(names.take(limit).filter_map(row).collect())
     }
