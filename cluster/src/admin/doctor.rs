@@ -19,6 +19,7 @@ pub(super) fn report(status: &SiteStatus) -> DoctorReport {
     DoctorReport { well, findings }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "texts are given away, made or not")]
 fn finding(level: Level, check: &str, message: impl ToString, advice: &str) -> Finding {
     Finding { level, check: check.into(), message: message.to_string(), advice: advice.into() }
 }

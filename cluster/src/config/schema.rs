@@ -117,7 +117,7 @@ pub(super) const KEYS: &[Key] = &[
         "s3",
         "domains",
         Kind::Texts,
-        "[\"localhost\"]",
+        "[\"localhost\", \"s3.localhost\"]",
         "Domains for virtual-host style: bucket.DOMAIN names a bucket.",
     ),
     key("limits", "kv_cache_mib", Kind::Number(8, 1 << 20), "96", "Cache of the metadata store, MiB."),
@@ -158,7 +158,13 @@ pub(super) const KEYS: &[Key] = &[
         "How long removed bytes are kept once nothing reads them, hours.",
     ),
     key("metrics", "open", Kind::Flag, "false", "Whether /metrics answers callers without a credential."),
-    key("log", "filter", Kind::Text, "\"info\"", "What is logged, as in `info,benteng_consensus=debug`."),
+    key(
+        "log",
+        "filter",
+        Kind::Text,
+        "\"info,openraft=warn,s3s=off\"",
+        "What is logged, as in `info,benteng_consensus=debug`. s3s logs bodies of bad requests: leave it off.",
+    ),
     key(
         "log",
         "format",

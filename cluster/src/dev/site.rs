@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use benteng_host::{Host, real};
-use benteng_http::api::{NewToken, NodeStatus, TokenRequest};
+use benteng_http::api::{NewToken, NodeStatus, SiteStatus, TokenRequest};
 use benteng_keys::RootKey;
 use futures::future::join_all;
 use toml::{Table, Value};
@@ -24,6 +24,8 @@ use crate::unseal;
 
 /// A node that does not serve by then has a reason that its log tells.
 const READY_WITHIN: Duration = Duration::from_secs(75);
+/// How long the site may take to keep all of its copies.
+const GROWN_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub(super) const LOCALHOST: &str = "127.0.0.1";
 
@@ -180,7 +182,27 @@ impl Site {
                 formed.push(index);
             }
         }
+        self.wait_grown().await;
         self.write_endpoints()
+    }
+
+    /// Waits until the site keeps as many copies as it has nodes for: a write that is acknowledged
+    /// before would survive less than it says. A site with a node that stays behind serves all the same.
+    async fn wait_grown(&self) {
+        let wanted = self.slots.len().min(3);
+        let until = Instant::now() + GROWN_WITHIN;
+        while Instant::now() < until {
+            let status: Option<SiteStatus> = match self.client(1) {
+                Ok(client) => client.get(&["site", "status"], &[]).await.ok(),
+                Err(_) => None,
+            };
+            let grown = |s: SiteStatus| usize::from(s.copies) >= wanted && s.groups_moving == 0;
+            if status.is_some_and(grown) {
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        tracing::warn!("the site does not keep all of its copies yet; see `benteng site status`");
     }
 
     /// Starts a node again; on an emptied directory it joins as a replacement, under a new id.

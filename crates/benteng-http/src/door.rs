@@ -48,7 +48,7 @@ impl HttpDoor {
         let addr = listener.local_addr();
         let (closing, closed) = watch::channel(false);
         let shared = Shared {
-            router: routes::router(services, host.random.clone()),
+            router: routes::router(&services, host.random.clone()),
             tls: options.tls.map(TlsAcceptor::from),
             room: Arc::new(Semaphore::new(options.connections_max)),
             closed,

@@ -35,6 +35,7 @@ pub struct ApiError {
 
 impl ApiError {
     /// An error of this status, code and message.
+    #[expect(clippy::needless_pass_by_value, reason = "texts and errors are given away, whatever they are")]
     pub fn new(status: StatusCode, code: &'static str, message: impl ToString) -> ApiError {
         ApiError { status, code, message: message.to_string() }
     }

@@ -29,13 +29,13 @@ const PAGE_MAX: usize = 1000;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Every path of the door.
-pub(crate) fn router(services: Services, random: Arc<dyn Random>) -> Router {
+pub(crate) fn router(services: &Services, random: Arc<dyn Random>) -> Router {
     let gate = Gate::new(services.auth.clone());
     let admin = Router::new()
         .merge(site::routes(services.admin.clone()))
         .merge(buckets::routes(services.objects.clone()))
         .merge(people::routes(services.identity.clone(), random.clone()));
-    finish(health::routes(&services).nest("/admin/v1", admin), gate, random)
+    finish(health::routes(services).nest("/admin/v1", admin), gate, random)
 }
 
 /// Adds what every request goes through.

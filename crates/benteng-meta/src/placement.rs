@@ -35,7 +35,12 @@ pub fn plan(
         plan.fill(group, copies);
     }
     // Each move lowers the sum of squared loads, so this ends.
-    while groups.iter_mut().fold(false, |moved, group| plan.level(group) || moved) {}
+    loop {
+        let moved = groups.iter_mut().filter_map(|group| plan.level(group).then_some(())).count();
+        if moved == 0 {
+            break;
+        }
+    }
     let changed = |((group, old), new): (&(PlacementGroup, Vec<NodeId>), Vec<NodeId>)| {
         let mut before = old.clone();
         let mut after = new.clone();

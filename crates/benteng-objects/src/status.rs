@@ -23,9 +23,9 @@ pub struct SiteStatus {
     pub site: SiteId,
     /// Its name.
     pub name: String,
-    /// Whether all is as it should be.
+    /// Whether every copy is there, every node answers and every disk takes chunks.
     pub healthy: bool,
-    /// Why not, for people.
+    /// Why not, and what else a person should know; what harms first.
     pub reasons: Vec<String>,
     /// Copies that each chunk should have.
     pub copies: u8,
@@ -126,43 +126,56 @@ pub(crate) async fn status(core: &Core) -> Result<SiteStatus> {
         seq: clock.seq,
         confirmed,
     };
-    status.reasons = reasons(&status);
-    status.healthy = status.reasons.is_empty();
+    let found = findings(&status);
+    status.healthy = found.harm.is_empty();
+    status.reasons = [found.harm, found.notes].concat();
     Ok(status)
 }
 
-/// Why the site is not as it should be.
-fn reasons(status: &SiteStatus) -> Vec<String> {
-    let mut out = Vec::new();
+/// What there is to say about a site.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Said {
+    /// It is not as it should be.
+    harm: Vec<String>,
+    /// It soon may not be.
+    notes: Vec<String>,
+}
+
+fn findings(status: &SiteStatus) -> Said {
+    let mut said = Said::default();
     if !status.confirmed {
-        out.push("no quorum answers: what follows is what this node knows".to_owned());
+        said.harm.push("no quorum answers: what follows is what this node knows".to_owned());
     }
     for node in status.nodes.iter().filter(|node| node.row.state != NodeState::Removed) {
-        if !node.up {
-            out.push(format!("node {} ({}) does not answer", node.node, node.row.name));
-        }
-        let report = node.report.clone().unwrap_or_default();
+        let Some(report) = &node.report else {
+            said.harm.push(format!("node {} ({}) does not answer", node.node, node.row.name));
+            continue;
+        };
         if report.quarantined > 0 {
-            out.push(format!("node {} keeps {} damaged chunks apart", node.node, report.quarantined));
+            said.harm.push(format!("node {} keeps {} damaged chunks apart", node.node, report.quarantined));
         }
-        let used =
-            100 - report.disk_free.saturating_mul(100).checked_div(report.disk_total).unwrap_or(100).min(100);
-        if used >= 90 {
-            out.push(format!("the disk of node {} is {used} % full", node.node));
+        let free = report.disk_free.saturating_mul(100).checked_div(report.disk_total).unwrap_or(0);
+        let used = 100 - free.min(100);
+        match used {
+            // The reserve (O6).
+            95.. => {
+                said.harm
+                    .push(format!("the disk of node {} is {used} % full: it takes no chunks", node.node));
+            }
+            90.. => said.notes.push(format!("the disk of node {} is {used} % full", node.node)),
+            _ => {}
         }
     }
     if status.chunks_short > 0 {
         let since = status.oldest_short.map_or(0, |at| status.now.0.saturating_sub(at.0).max(0) / 1_000_000);
-        out.push(format!("{} chunks lack a copy, the oldest for {since} s", status.chunks_short));
+        said.harm.push(format!("{} chunks lack a copy, the oldest for {since} s", status.chunks_short));
     }
     if status.groups_moving > 0 {
         let (filled, all) = status.filling;
-        out.push(format!(
-            "{} placement groups are moving; {filled} of {all} copies are filled",
-            status.groups_moving
-        ));
+        let moving = status.groups_moving;
+        said.harm.push(format!("{moving} placement groups are moving; {filled} of {all} copies are filled"));
     }
-    out
+    said
 }
 
 fn usage(view: &dyn KvView) -> Result<(u64, u64)> {
@@ -254,16 +267,22 @@ mod tests {
             seq: StateSeq(1),
             confirmed: true,
         };
-        assert_eq!(reasons(&site(vec![node(1, true), node(2, true)])), Vec::<String>::new());
-        assert_eq!(reasons(&site(vec![node(1, true), node(2, false)])), ["node 2 (n2) does not answer"]);
+        let harm = |site: &SiteStatus| findings(site).harm;
+        assert_eq!(findings(&site(vec![node(1, true), node(2, true)])), Said::default());
+        assert_eq!(harm(&site(vec![node(1, true), node(2, false)])), ["node 2 (n2) does not answer"]);
         let short = SiteStatus { chunks_short: 2, oldest_short: Some(SiteTime(4_000_000)), ..site(vec![]) };
-        assert_eq!(reasons(&short), ["2 chunks lack a copy, the oldest for 5 s"]);
+        assert_eq!(harm(&short), ["2 chunks lack a copy, the oldest for 5 s"]);
         let moving = SiteStatus { groups_moving: 4, filling: (3, 8), ..site(vec![]) };
-        assert_eq!(reasons(&moving), ["4 placement groups are moving; 3 of 8 copies are filled"]);
+        assert_eq!(harm(&moving), ["4 placement groups are moving; 3 of 8 copies are filled"]);
         let lost = SiteStatus { confirmed: false, ..site(vec![]) };
-        assert_eq!(reasons(&lost).len(), 1);
-        let mut full = node(1, true);
-        full.report = Some(Report { disk_total: 100, disk_free: 5, quarantined: 1, ..Report::default() });
-        assert_eq!(reasons(&site(vec![full])).len(), 2);
+        assert_eq!(harm(&lost).len(), 1);
+        let on_disk = |free| {
+            let mut full = node(1, true);
+            full.report =
+                Some(Report { disk_total: 100, disk_free: free, quarantined: 1, ..Report::default() });
+            let said = findings(&site(vec![full]));
+            (said.harm.len(), said.notes.len())
+        };
+        assert_eq!((on_disk(11), on_disk(10), on_disk(5)), ((1, 0), (1, 1), (2, 0)));
     }
 }

@@ -127,8 +127,11 @@ impl Front {
         parts.extensions.insert(Arc::clone(&call));
         // Bodies of objects go around s3s; XML is read here, checked, and handed over whole.
         let xml = parts.method == Method::POST || parts.method == Method::PUT && !has_key;
-        let (body, _budget) =
-            if xml && !anonymous { self.read_xml(&call, &pairs).await? } else { (Bytes::new(), None) };
+        if xml && anonymous {
+            // No role of nobody's allows any of these; reading its body first would be a gift.
+            return Err(not_for_nobody());
+        }
+        let (body, _budget) = if xml { self.read_xml(&call, &pairs).await? } else { (Bytes::new(), None) };
         parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         let request = Request::from_parts(parts, Body::from(body));
         let response = self.service.call(request).await;

@@ -16,15 +16,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::history::{self, Value};
 
 /// Port of the door on every node.
-pub const PORT: u16 = 9000;
+pub(crate) const PORT: u16 = 9000;
 /// The only bucket.
-pub const BUCKET: &str = "simulasi";
+pub(crate) const BUCKET: &str = "simulasi";
 /// Longest frame.
 const FRAME_MAX: usize = 64 << 10;
 
 /// What a client asks of a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Ask {
+pub(crate) enum Ask {
     /// Writes a value of `len` bytes.
     Put {
         /// Key.
@@ -52,7 +52,7 @@ pub enum Ask {
 
 /// What the node answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Say {
+pub(crate) enum Say {
     /// Written; with this tag.
     Put(String),
     /// Removed.
@@ -70,7 +70,7 @@ pub enum Say {
 }
 
 /// Writes a frame.
-pub async fn send(stream: &mut dyn Stream, frame: &impl Serialize) -> io::Result<()> {
+pub(crate) async fn send(stream: &mut dyn Stream, frame: &impl Serialize) -> io::Result<()> {
     let body = postcard::to_allocvec(frame).map_err(io::Error::other)?;
     let len = u32::try_from(body.len()).map_err(io::Error::other)?;
     stream.write_all(&len.to_be_bytes()).await?;
@@ -79,7 +79,7 @@ pub async fn send(stream: &mut dyn Stream, frame: &impl Serialize) -> io::Result
 }
 
 /// Reads a frame.
-pub async fn receive<T: for<'a> Deserialize<'a>>(stream: &mut dyn Stream) -> io::Result<T> {
+pub(crate) async fn receive<T: for<'a> Deserialize<'a>>(stream: &mut dyn Stream) -> io::Result<T> {
     let len = stream.read_u32().await?;
     let len = usize::try_from(len)
         .ok()
@@ -91,7 +91,7 @@ pub async fn receive<T: for<'a> Deserialize<'a>>(stream: &mut dyn Stream) -> io:
 }
 
 /// Serves clients until the host ends.
-pub async fn serve(host: Host, objects: Objects) -> Result<(), String> {
+pub(crate) async fn serve(host: Host, objects: Objects) -> Result<(), String> {
     let mut listener = host.net.listen(&format!("0.0.0.0:{PORT}")).await.map_err(|e| e.to_string())?;
     let objects = Arc::new(objects);
     let mut clients = FuturesUnordered::new();

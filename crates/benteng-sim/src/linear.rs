@@ -10,7 +10,7 @@ use crate::history::{Call, Operation, Told, Value};
 ///
 /// Takes operations of one key. `Err` holds the longest explained prefix's last operation and
 /// the ones that could not follow.
-pub fn check(operations: &[Operation]) -> Result<(), String> {
+pub(crate) fn check(operations: &[Operation]) -> Result<(), String> {
     // What failed surely was not done, and what was refused only reads: the first say nothing.
     let mut ops: Vec<&Operation> = operations.iter().filter(|op| op.told != Told::Failed).collect();
     ops.sort_by_key(|op| (op.invoked, op.returned));

@@ -54,7 +54,7 @@ const AIMS: [&str; 6] = [
 ];
 
 /// Strikes a site; every fault ends by itself or by [`Nemesis::heal`].
-pub struct Nemesis {
+pub(crate) struct Nemesis {
     rng: SimRng,
     probes: Probes,
     /// What was done so far.
@@ -71,7 +71,7 @@ pub struct Nemesis {
 
 impl Nemesis {
     /// A nemesis with its part of the seed.
-    pub fn new(rng: SimRng, probes: Probes) -> Nemesis {
+    pub(crate) fn new(rng: SimRng, probes: Probes) -> Nemesis {
         Nemesis {
             rng,
             probes,
@@ -89,7 +89,7 @@ impl Nemesis {
     fn note(&mut self, fault: Fault, what: &str) {
         self.done.insert(fault);
         self.count += 1;
-        self.probes.note(format!("nemesis {fault:?} {what}"));
+        self.probes.note(&format!("nemesis {fault:?} {what}"));
     }
 
     fn node(&mut self, site: &Site) -> u64 {
@@ -105,7 +105,7 @@ impl Nemesis {
     }
 
     /// One turn: ends what is over, boots who is due, strikes now and then.
-    pub fn turn(&mut self, sim: &mut Sim<'_>, site: &Site, now: Duration, strike: bool) {
+    pub(crate) fn turn(&mut self, sim: &mut Sim<'_>, site: &Site, now: Duration, strike: bool) {
         self.recover(sim, site, now);
         self.revive(sim, site, now);
         if let Some(node) = self.aim
@@ -127,7 +127,7 @@ impl Nemesis {
         for (node, host) in &site.hosts {
             if !self.is_down(*node) && host.ending().is_some() {
                 let why = format!("{} ended: {:?}", name(*node), host.ending());
-                self.probes.note(why);
+                self.probes.note(&why);
                 sim.crash(name(*node));
                 host.kill();
                 let back = self.for_a_while(now, 200, 2000);
@@ -228,7 +228,7 @@ impl Nemesis {
             13 => {
                 self.note(Fault::FailedSync, &name(node));
                 let n = self.rng.random_range(1..30);
-                host.disk.fail(DiskCall::Sync, n);
+                host.disk.fail(DiskCall::SyncData, n);
             }
             _ => {
                 self.note(Fault::FullDisk, &name(node));
@@ -244,7 +244,7 @@ impl Nemesis {
             if back > now {
                 self.down.push((node, back));
             } else {
-                self.probes.note(format!("{} boots", name(node)));
+                self.probes.note(&format!("{} boots", name(node)));
                 if let Some(host) = site.hosts.get(&node) {
                     host.gate.reopen();
                 }
@@ -281,23 +281,18 @@ impl Nemesis {
     }
 
     /// Ends every fault at once; nodes that are down boot.
-    pub fn heal(&mut self, sim: &mut Sim<'_>, site: &Site) {
+    pub(crate) fn heal(&mut self, sim: &mut Sim<'_>, site: &Site) {
         let end = Duration::MAX;
         self.aim = None;
         self.recover(sim, site, end);
     }
 
     /// All nodes lose their power at once, and boot a moment later.
-    pub fn power_off_all(&mut self, sim: &mut Sim<'_>, site: &Site, now: Duration) {
+    pub(crate) fn power_off_all(&mut self, sim: &mut Sim<'_>, site: &Site, now: Duration) {
         self.note(Fault::SitePowerLoss, "all");
         self.down.clear();
         for node in site.hosts.keys() {
             self.power_off(sim, site, *node, now);
         }
-    }
-
-    /// Whether a node is down, paused or cut off.
-    pub fn is_at_work(&self) -> bool {
-        !(self.down.is_empty() && self.cuts.is_empty() && self.paused.is_empty() && self.full.is_empty())
     }
 }

@@ -19,8 +19,6 @@ struct Heard {
     fired: bool,
     trace: Vec<String>,
     keep_trace: bool,
-    /// Lines that tell of a broken promise.
-    alarms: Vec<String>,
 }
 
 /// What was heard; shared by the subscriber and the driver.
@@ -40,7 +38,7 @@ impl Probes {
     }
 
     /// Adds a line of the driver's own.
-    pub fn note(&self, line: String) {
+    pub fn note(&self, line: &str) {
         let mut heard = self.lock();
         if heard.keep_trace {
             let now = turmoil::sim_elapsed().map_or(0, |t| t.as_micros());
@@ -69,11 +67,6 @@ impl Probes {
     pub fn take_trace(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().trace)
     }
-
-    /// Lines that tell of a broken promise.
-    pub fn alarms(&self) -> Vec<String> {
-        self.lock().alarms.clone()
-    }
 }
 
 #[derive(Default)]
@@ -89,7 +82,7 @@ impl Visit for Line {
             write!(self.text, " {}={value:?}", field.name())
         };
         // Writing into a string cannot fail.
-        drop(written);
+        written.unwrap_or_default();
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -98,7 +91,7 @@ impl Visit for Line {
         } else {
             write!(self.text, " {}={value}", field.name())
         };
-        drop(written);
+        written.unwrap_or_default();
     }
 }
 

@@ -88,7 +88,8 @@ pub fn run(seed: u64, scale: Scale, probes: &Probes) -> Report {
         driver.work(&mut sim, &site, scale.work);
         driver.nemesis.heal(&mut sim, &site);
         driver.settle(&mut sim, &site, Duration::from_secs(20));
-        driver.nemesis.power_off_all(&mut sim, &site, sim.elapsed());
+        let now = sim.elapsed();
+        driver.nemesis.power_off_all(&mut sim, &site, now);
         driver.settle(&mut sim, &site, Duration::from_secs(20));
         stop.store(true, Ordering::Release);
         driver.settle(&mut sim, &site, Duration::from_secs(10));

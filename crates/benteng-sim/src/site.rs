@@ -27,12 +27,12 @@ fn token(node: u64) -> [u8; 32] {
 }
 
 /// Name of a node's host.
-pub fn name(node: u64) -> String {
+pub(crate) fn name(node: u64) -> String {
     format!("node-{node}")
 }
 
 /// What the nodes of one site share across their boots.
-pub struct Shared {
+pub(crate) struct Shared {
     root: Arc<RootKey>,
     nodes: u64,
     /// Nodes whose row exists: they start as members.
@@ -42,7 +42,7 @@ pub struct Shared {
 }
 
 /// The site as the driver sees it.
-pub struct Site {
+pub(crate) struct Site {
     /// Machines by node.
     pub hosts: BTreeMap<u64, Arc<SimHost>>,
     /// What the nodes share.
@@ -51,7 +51,7 @@ pub struct Site {
 
 impl Site {
     /// Adds the nodes' hosts to the simulation.
-    pub fn new(sim: &mut Sim<'_>, seed: u64, nodes: u64) -> Site {
+    pub(crate) fn new(sim: &mut Sim<'_>, seed: u64, nodes: u64) -> Site {
         let entropy = SimRandom::new(stream(seed, "site"));
         let shared = Arc::new(Shared {
             root: Arc::new(RootKey::generate(&entropy)),
@@ -74,7 +74,7 @@ impl Site {
     }
 
     /// Whether every node serves.
-    pub fn formed(&self) -> bool {
+    pub(crate) fn formed(&self) -> bool {
         let running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.len() as u64 == self.shared.nodes
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use benteng_host::{Host, Net};
+use benteng_host::Host;
 use rand::RngExt;
 
 use crate::SimRng;
@@ -12,7 +12,7 @@ use crate::history::{Call, Operation, Told, Value};
 
 /// Everything that clients did, and what they saw that must never be seen.
 #[derive(Clone, Default)]
-pub struct Record {
+pub(crate) struct Record {
     inner: Arc<Mutex<Recorded>>,
 }
 
@@ -41,23 +41,23 @@ impl Record {
     }
 
     /// All operations so far.
-    pub fn operations(&self) -> Vec<Operation> {
+    pub(crate) fn operations(&self) -> Vec<Operation> {
         self.lock().operations.clone()
     }
 
     /// Violations that clients saw with their own eyes.
-    pub fn violations(&self) -> Vec<String> {
+    pub(crate) fn violations(&self) -> Vec<String> {
         self.lock().wrong.clone()
     }
 
     /// Operations that were answered.
-    pub fn acknowledged(&self) -> u64 {
+    pub(crate) fn acknowledged(&self) -> u64 {
         self.lock().acknowledged
     }
 }
 
 /// One client.
-pub struct Client {
+pub(crate) struct Client {
     /// Its number.
     pub number: u32,
     /// Nodes, by name.
@@ -97,7 +97,7 @@ impl Client {
     }
 
     /// Asks until `stop` says so.
-    pub async fn run(mut self, host: Host, stop: impl Fn() -> bool) {
+    pub(crate) async fn run(mut self, host: Host, stop: impl Fn() -> bool) {
         // The last value that this client saw under a key, for conditional writes.
         let mut seen: Vec<Option<(Value, String)>> = vec![None; self.keys];
         while !stop() {
@@ -182,7 +182,7 @@ impl Client {
     }
 
     /// Reads every key through one node: what the site holds after the faults.
-    pub async fn read_all(&mut self, host: &Host, node: usize) {
+    pub(crate) async fn read_all(&mut self, host: &Host, node: usize) {
         for at in 0..self.keys {
             for _ in 0..20 {
                 let key = format!("kunci-{at}");

@@ -126,7 +126,7 @@ pub(crate) fn values(
     let portal = TheirPortal::try_new(&message, statement).map_err(invalid)?;
     let told: Vec<Option<&DataType>> =
         (0..types.len()).map(|n| told.get(n).and_then(Option::as_ref)).collect();
-    match deserialize_parameters_with_server_types(&portal, &told, &[]).map_err(|e| bad_value(e))? {
+    match deserialize_parameters_with_server_types(&portal, &told, &[]).map_err(bad_value)? {
         ParamValues::List(values) => Ok(values.into_iter().map(|v| v.value).collect()),
         ParamValues::Map(_) => Err(LakeError::BadArgument("parameters are counted, not named".into())),
     }

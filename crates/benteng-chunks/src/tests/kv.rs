@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use benteng_host::{Batch, Fut, Kv, KvView, Op, Result, Visit};
 use bytes::Bytes;
+use futures::channel::oneshot;
 
 type Map = BTreeMap<Vec<u8>, Bytes>;
 
@@ -17,7 +19,11 @@ struct State {
 }
 
 #[derive(Default)]
-pub(crate) struct MemoryKv(Mutex<State>);
+pub(crate) struct MemoryKv {
+    state: Arc<Mutex<State>>,
+    held: Arc<Mutex<Vec<oneshot::Sender<()>>>>,
+    holding: AtomicBool,
+}
 
 fn apply(map: &mut Map, batch: &Batch) {
     for op in &batch.ops {
@@ -31,7 +37,17 @@ fn apply(map: &mut Map, batch: &Batch) {
 
 impl MemoryKv {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on writes wait, until [`MemoryKv::let_go`].
+    pub(crate) fn hold(&self) {
+        self.holding.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.holding.store(false, Ordering::Relaxed);
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// A crash: this many of the batches since the last flush survive.
@@ -95,14 +111,27 @@ impl KvView for MemoryKv {
 impl Kv for MemoryKv {
     fn snapshot(&self) -> Result<Arc<dyn KvView>> {
         let now = self.state().now.clone();
-        Ok(Arc::new(MemoryKv(Mutex::new(State { now, ..State::default() }))))
+        let state = Arc::new(Mutex::new(State { now, ..State::default() }));
+        Ok(Arc::new(MemoryKv { state, ..MemoryKv::default() }))
     }
 
     fn write(&self, batch: Batch) -> Fut<Result<()>> {
-        let mut state = self.state();
-        apply(&mut state.now, &batch);
-        state.since.push(batch);
-        Box::pin(async { Ok(()) })
+        let wait = self.holding.load(Ordering::Relaxed).then(|| {
+            let (tx, rx) = oneshot::channel();
+            self.held.lock().unwrap_or_else(PoisonError::into_inner).push(tx);
+            rx
+        });
+        let state = self.state.clone();
+        Box::pin(async move {
+            if let Some(wait) = wait {
+                // Dropped senders let go.
+                let _ = wait.await;
+            }
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            apply(&mut state.now, &batch);
+            state.since.push(batch);
+            Ok(())
+        })
     }
 
     fn flush(&self) -> Fut<Result<()>> {

@@ -305,6 +305,28 @@ fn reads_never_fail_while_segments_are_cleaned() {
 }
 
 #[test]
+fn durable_chunks_that_are_not_indexed_yet_do_not_look_dead_to_clean() {
+    let bench = Bench::new(19);
+    bench.boot(async |store| {
+        bench.kv.hold();
+        let appends = futures::future::join_all((0..40).map(|n| store.append(chunk(n, LEN))));
+        let cleaner = async {
+            while store.journal.segments().len() < 3 {
+                pause(&bench).await;
+            }
+            pause(&bench).await;
+            assert_eq!(store.clean().await.expect("cleans").segment, None);
+            bench.kv.let_go();
+        };
+        let (appended, ()) = futures::join!(appends, cleaner);
+        appended.into_iter().for_each(|appended| appended.expect("appends"));
+        for n in 0..40 {
+            assert_reads(&store, n, LEN).await;
+        }
+    });
+}
+
+#[test]
 fn a_corrupt_chunk_keeps_its_segment_until_it_is_repaired() {
     let bench = Bench::new(15);
     bench.boot(async |store| dirty(&store).await);

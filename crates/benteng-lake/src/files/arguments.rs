@@ -41,7 +41,7 @@ impl Call {
                     set(function, &mut format, &left.to_string(), right)?;
                 }
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if n == 0 => {
-                    urls = url_list(function, expr)?
+                    urls = url_list(function, expr)?;
                 }
                 FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } if n > 0 => {
                     set(function, &mut format, &name.value, value)?;

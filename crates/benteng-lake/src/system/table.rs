@@ -293,7 +293,7 @@ impl Rows {
         let rows = snapshot.objects(id, after.as_deref(), PAGE)?;
         match rows.last() {
             Some((last, _)) if rows.len() == PAGE => {
-                cursor.within = Some((name.clone(), id, Some(last.clone())))
+                cursor.within = Some((name.clone(), id, Some(last.clone())));
             }
             _ => {
                 cursor.within = None;

@@ -176,7 +176,7 @@ fn switch_if_ready(tx: &mut Tx<'_>, group: PlacementGroup, mut row: PlacementRow
         // Copies on nodes that leave the group are nobody's any more.
         for (row_key, mut repair) in short {
             repair.missing.retain(|node| target.contains(node));
-            put_repair(tx, row_key, repair)?;
+            put_repair(tx, row_key, &repair)?;
         }
         row = PlacementRow { current: target, target: None, filled: Vec::new(), since: row.since };
     }
@@ -262,7 +262,7 @@ pub(super) fn repaired(tx: &mut Tx<'_>, id: NodeId, store: StoreId, chunks: &[Ch
         let row_key = key::repair(*chunk);
         if let Some(mut row) = tx.get::<RepairRow>(&row_key)? {
             row.missing.retain(|node| *node != id);
-            put_repair(tx, row_key, row)?;
+            put_repair(tx, row_key, &row)?;
         }
     }
     let mut groups: Vec<PlacementGroup> = chunks.iter().map(|chunk| chunk.placement_group()).collect();
@@ -313,12 +313,12 @@ fn queue_repair(tx: &mut Tx<'_>, chunk: ChunkId, lacking: &[NodeId], now: Now) -
 }
 
 /// Writes a repair row back, or removes it when nothing is missing any more.
-fn put_repair(tx: &mut Tx<'_>, row_key: Bytes, row: RepairRow) -> Result<()> {
+fn put_repair(tx: &mut Tx<'_>, row_key: Bytes, row: &RepairRow) -> Result<()> {
     if row.missing.is_empty() {
         tx.delete(row_key);
         count_short(tx, -1)
     } else {
-        tx.put(row_key, &row);
+        tx.put(row_key, row);
         Ok(())
     }
 }

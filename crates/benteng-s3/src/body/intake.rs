@@ -38,6 +38,8 @@ pub(crate) struct Intake {
     raw: Mutex<Option<Incoming>>,
     clock: Arc<dyn Clock>,
     idle: Duration,
+    /// Whether there is a body at all.
+    empty: bool,
     /// Bytes that came, as sent.
     bytes: AtomicU64,
     /// Whether anyone began to read: with `Expect: 100-continue` the client sends only then.
@@ -51,8 +53,10 @@ pub(crate) struct Intake {
 impl Intake {
     /// Takes a body over; reading it fails once nothing came for `idle`.
     pub(crate) fn new(raw: Incoming, clock: Arc<dyn Clock>, idle: Duration) -> Arc<Intake> {
+        let empty = raw.is_end_stream();
         Arc::new(Intake {
             raw: Mutex::new(Some(raw)),
+            empty,
             clock,
             idle,
             bytes: AtomicU64::new(0),
@@ -89,17 +93,19 @@ impl Intake {
     }
 
     /// Reads what the operation left of the body. Returns whether the connection can be kept.
-    /// `waits`: the client waits for 100 (Continue) and has sent nothing yet.
+    /// `waits`: the client waits for 100 (Continue) before it sends its body.
     pub(crate) async fn drain(&self, waits: bool) -> bool {
         if self.broken.load(Ordering::Relaxed) {
+            return false;
+        }
+        // It never got its 100. Whether it sends the body now is its choice (RFC 9110 §10.1.1), and
+        // botocore reads the next answer on such a connection wrongly, even after an empty body.
+        if waits && (self.empty || !self.begun.load(Ordering::Relaxed)) {
             return false;
         }
         let Some(mut raw) = self.lock().take() else { return true };
         if raw.is_end_stream() {
             return true;
-        }
-        if waits && !self.begun.load(Ordering::Relaxed) {
-            return false;
         }
         let mut left = DRAIN_BYTES;
         let read = async {

@@ -125,14 +125,20 @@ impl Ops {
         let (upload, number) = (upload_id(&input.upload_id)?, part_number(input.part_number)?);
         let mut from = self.source(&call, &input.copy_source).await?;
         if let Some(text) = &input.copy_source_range {
-            from.range = match parse_range(text) {
-                Some(AskedRange::Between(first, last)) => Some(AskedRange::Between(first, last)),
-                Some(AskedRange::From(_) | AskedRange::Last(_)) | None => {
-                    let message = "The x-amz-copy-source-range value must be of the form bytes=first-last where first \
-                                   and last are the zero-based offsets of the first and last bytes to copy";
-                    return Err(invalid(message));
-                }
+            let Some(AskedRange::Between(first, last)) = parse_range(text) else {
+                let message = "The x-amz-copy-source-range value must be of the form bytes=first-last where first \
+                               and last are the zero-based offsets of the first and last bytes to copy";
+                return Err(invalid(message));
             };
+            // Unlike a GET, a copy must get all that it asks for: a shorter part would go unnoticed.
+            let options = GetOptions { condition: from.condition.clone(), ..GetOptions::default() };
+            let source = self.objects.head(&from.bucket, &from.key, options).await.map_err(of_source)?;
+            if last >= source.size {
+                return Err(of_source(Error::RangeUnsatisfiable { size: source.size }));
+            }
+            // What was measured is what is copied.
+            from.condition.tags.if_match = Some(Match::Tags(vec![source.etag]));
+            from.range = Some(AskedRange::Between(first, last));
         }
         let done = self.objects.copy_part(from, &to, &input.key, upload, number).await.map_err(of_source)?;
         let mut result = CopyPartResult {

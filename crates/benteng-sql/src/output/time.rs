@@ -58,17 +58,17 @@ fn moment(micros: i64, zone: Option<Tz>) -> Result<String, SqlError> {
 fn date_and_time(at: NaiveDateTime, offset: &str) -> String {
     let (year, era) = if at.year() < 1 { (1 - at.year(), " BC") } else { (at.year(), "") };
     let micros = at.and_utc().timestamp_subsec_micros();
-    let clock = trimmed(format!("{}.{micros:06}", at.format("%H:%M:%S")));
+    let clock = trimmed(&format!("{}.{micros:06}", at.format("%H:%M:%S")));
     format!("{year:04}-{:02}-{:02} {clock}{offset}{era}", at.month(), at.day())
 }
 
 fn time_of_day(micros: i64) -> String {
     let seconds = micros / 1_000_000;
     let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    trimmed(format!("{h:02}:{m:02}:{s:02}.{:06}", micros % 1_000_000))
+    trimmed(&format!("{h:02}:{m:02}:{s:02}.{:06}", micros % 1_000_000))
 }
 
-fn trimmed(text: String) -> String {
+fn trimmed(text: &str) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 

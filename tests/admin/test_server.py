@@ -86,6 +86,7 @@ def test_defaults_are_printed_and_checked(binary, tmp_path):
         file.write_text(line)
         assert said in run(binary, "config", "check", str(file), code=1)
     assert "cannot read" in run(binary, "config", "check", str(tmp_path / "none"), code=1)
+    file.write_text("")
     assert "did you mean BENTENG_LIMITS__SQL_MIB?" in run(
         binary, "config", "check", str(file), code=1, env={"BENTENG_LIMITS__SQLMIB": "1"}
     )

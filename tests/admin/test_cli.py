@@ -107,7 +107,7 @@ def test_given_passwords_are_used(cli, name, endpoints):
 def test_sql_in_three_formats(cli):
     query = "SELECT 1 AS a, 'x,y' AS b, NULL AS c"
     assert "a  b" in cli("sql", "-c", query)[0]
-    assert cli("sql", "-c", query, "--output", "csv")[0] == 'a,b,c\r\n1,"x,y",\r\n'
+    assert cli("sql", "-c", query, "--output", "csv")[0] == 'a,b,c\n1,"x,y",\n'
     assert cli.json("sql", "-c", query) == [{"a": 1, "b": "x,y", "c": None}]
     _, said = cli("sql", "-c", "SELEKT", code=1)
     assert "SQLSTATE" in said
