@@ -85,7 +85,6 @@ def test_nobody_sees_nothing(raw, untouched):
         says(raw.send(method, target, {"host": raw.host, "content-length": "0"}), 403, "AccessDenied")
 
 
-@pytest.mark.xfail(strict=True, reason="an empty body is refused (400) before the caller is")
 def test_nobody_deletes_with_an_empty_body(raw, untouched):
     says(raw.send("POST", f"/{untouched}?delete", {"host": raw.host, "content-length": "0"}), 403, "AccessDenied")
 

@@ -113,7 +113,6 @@ def test_s3cmd(site, bucket, tree, tmp_path):
     do = lambda *args: run(sys.executable, s3cmd, "-c", config, *args)
     do("put", "--recursive", f"{root}/", f"s3://{bucket}/tree/")
     (tmp_path / "back").mkdir()
-    (tmp_path / "back").mkdir()
     do("get", "--recursive", f"s3://{bucket}/tree/", f"{tmp_path}/back/")
     assert read_tree(tmp_path / "back") == files
     assert "besar.bin" in do("ls", f"s3://{bucket}/tree/")

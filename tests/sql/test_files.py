@@ -27,6 +27,8 @@ def files(put):
     put("c/areas.csv", "\r\n".join(lines).encode())
     put("j/lines.ndjson", "\n".join(json.dumps(r) for r in rows).encode())
     put("j/array.json", json.dumps(rows, indent=1).encode())
+    put("j/compact.json", json.dumps(rows, separators=(",", ":")).encode())
+    put("j/pretty.json", "\n".join(json.dumps(r, indent=2) for r in rows).encode())
     return rows
 
 
@@ -54,15 +56,15 @@ def test_csv_with_options(run, bucket, files):
     assert unnamed == [("id",)]
 
 
-ARRAY = pytest.param(
-    "j/array.json",
-    marks=pytest.mark.xfail(strict=True, reason="one array larger than the reader's buffer does not parse"),
-)
-
-
-@pytest.mark.parametrize("name", ["j/lines.ndjson", ARRAY])
-def test_json_in_both_shapes(run, bucket, files, name):
+@pytest.mark.parametrize("name", ["j/lines.ndjson", "j/array.json", "j/compact.json", "j/pretty.json"])
+def test_json_in_every_shape(run, bucket, files, name):
     assert run(f"SELECT count(*), max(luas) FROM read_json('s3://{bucket}/{name}')") == [(1000, 249.75)]
+
+
+def test_an_array_larger_than_what_is_looked_at(run, put):
+    rows = [{"n": n, "teks": "[{\\" * 20} for n in range(40_000)]
+    url = put("j/large.json", json.dumps(rows, indent=1).encode())
+    assert run(f"SELECT count(*), sum(n) FROM read_json('{url}')") == [(40_000, 799_980_000)]
 
 
 def test_joins_of_formats_and_parameters(run, bucket, files):
@@ -125,5 +127,7 @@ def test_truncated_parquet_is_an_error(fails, put, keep):
 def test_files_of_another_kind_are_errors(fails, put):
     url = put("bad/text.parquet", b"this is no parquet file at all, but long enough to hold a footer")
     assert fails(f"SELECT * FROM read_parquet('{url}')")[0] == "22P04"
+    url = put("bad/empty.csv", b"")
+    assert fails(f"SELECT * FROM read_csv('{url}')")[0] == "22P04"
     url = put("bad/broken.json", b'{"a": 1}\n{"a": \n')
     assert fails(f"SELECT * FROM read_json('{url}')")[0] == "22P04"

@@ -61,8 +61,12 @@ impl fmt::Display for Operation {
     }
 }
 
-/// The bytes of a value: `len` of them, the first eight naming it.
+/// Shortest body: shorter ones would hold nothing but the value's name.
+const BODY_MIN: usize = 16;
+
+/// The bytes of a value: `len` of them (16 at least), the first eight naming it.
 pub fn body(value: Value, len: usize) -> Vec<u8> {
+    let len = len.max(BODY_MIN);
     let mut out = value.to_le_bytes().to_vec();
     let mut state = value.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     while out.len() < len {
@@ -72,14 +76,14 @@ pub fn body(value: Value, len: usize) -> Vec<u8> {
         state ^= state << 17;
         out.extend_from_slice(&state.to_le_bytes());
     }
-    out.truncate(len.max(8));
+    out.truncate(len);
     out
 }
 
 /// The value whose bytes these are, if they are exactly a value's.
 pub fn value_of(bytes: &[u8]) -> Option<Value> {
     let value = Value::from_le_bytes(*bytes.first_chunk::<8>()?);
-    (body(value, bytes.len()) == bytes).then_some(value)
+    (bytes.len() >= BODY_MIN && body(value, bytes.len()) == bytes).then_some(value)
 }
 
 #[cfg(test)]
@@ -88,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_value_is_told_from_its_bytes_and_no_byte_may_differ() {
-        for len in [8, 9, 100, 70_000] {
+        for len in [16, 17, 100, 70_000] {
             let bytes = body(42, len);
             assert_eq!(value_of(&bytes), Some(42));
             for at in [0, len / 2, len - 1] {

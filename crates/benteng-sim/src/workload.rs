@@ -89,7 +89,7 @@ impl Client {
 
     fn len(&mut self) -> usize {
         match self.rng.random_range(0..20_u32) {
-            0..12 => self.rng.random_range(8..8000),
+            0..12 => self.rng.random_range(16..8000),
             12..17 => self.rng.random_range(9_000..70_000),
             17..19 => self.rng.random_range(70_000..300_000),
             _ => self.rng.random_range(4_190_000..4_300_000),

@@ -1,3 +1,5 @@
+//! The authority: what it issues is its own, for the node and time it says.
+
 #![allow(clippy::unwrap_used)] // a test's panic is its verdict
 
 use benteng_host::real::SystemEntropy;

@@ -1,3 +1,5 @@
+//! Tests of `frames`: round trips, golden bytes, every truncation and flipped bit.
+
 #![allow(clippy::unwrap_used)] // a test's panic is its verdict
 
 use std::collections::HashSet;

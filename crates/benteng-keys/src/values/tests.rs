@@ -1,3 +1,5 @@
+//! Tests of `values`: round trips, golden bytes, every truncation and flipped bit.
+
 #![allow(clippy::unwrap_used)] // a test's panic is its verdict
 
 use benteng_host::random_array;

@@ -1,3 +1,5 @@
+//! Tests of `wrap`: round trips, golden bytes, every truncation and flipped bit.
+
 #![allow(clippy::unwrap_used)] // a test's panic is its verdict
 
 use benteng_host::real::SystemEntropy;

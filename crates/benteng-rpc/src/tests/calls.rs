@@ -1,3 +1,5 @@
+//! Calls: many at once, deadlines, refusals, panics of the service.
+
 use futures::future::join_all;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Failures: garbage, deaf and dead peers, redialling.
+
 use futures::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

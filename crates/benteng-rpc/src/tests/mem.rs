@@ -1,3 +1,5 @@
+//! A network in memory, whose reads may be split at any byte.
+
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;

@@ -1,3 +1,5 @@
+//! Mutual TLS: wrong authority, wrong node, expired certificates are refused.
+
 use benteng_host::Wall;
 use benteng_keys::{RootKey, SiteCa, Validity};
 use benteng_meta::ids::SiteId;

@@ -1,3 +1,5 @@
+//! Streams: order, windows, ends and resets.
+
 use super::*;
 use crate::Error;
 

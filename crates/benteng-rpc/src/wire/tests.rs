@@ -1,3 +1,5 @@
+//! The frame codec: round trips, golden bytes, truncations, garbage.
+
 #![allow(clippy::unwrap_used)] // a test's panic is its verdict
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Statements: what is admitted, and how the rest is refused.
+
 use proptest::prelude::*;
 
 use super::*;
