@@ -43,7 +43,11 @@ impl Spill {
     /// Prepares `dir` and removes what an earlier process left there. `limit`: bytes on disk.
     pub(crate) fn open(dir: &Path, limit: u64, random: &dyn Random) -> Result<Spill, Error> {
         let fail = |source| Error::SpillDir { dir: dir.display().to_string(), source };
-        std::fs::create_dir_all(dir).map_err(fail)?;
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(dir).map_err(fail)?;
         for entry in std::fs::read_dir(dir).map_err(fail)? {
             let path = entry.map_err(fail)?.path();
             // Only our own leftovers: a mistyped setting must not empty another directory.
