@@ -141,7 +141,10 @@ class Raw:
         try:
             sock.sendall(body)
             if not finish:
-                sock.shutdown(socket.SHUT_WR)
+                try:
+                    sock.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass  # The server has answered and closed already.
         except (BrokenPipeError, ConnectionResetError):
             pass  # the server has answered and closed; what it said is still to be read
 
