@@ -23,7 +23,7 @@ use crate::output::table;
 use crate::unseal;
 
 /// A node that does not serve by then has a reason that its log tells.
-pub(super) const READY_WITHIN: Duration = Duration::from_secs(75);
+const READY_WITHIN: Duration = Duration::from_secs(75);
 /// How long the site may take to keep all of its copies.
 const GROWN_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -205,9 +205,8 @@ impl Site {
         tracing::warn!("the site does not keep all of its copies yet; see `benteng site status`");
     }
 
-    /// Starts a node again, without waiting until it serves; on an emptied directory it first
-    /// joins as a replacement, under a new id. A node that runs is stopped before.
-    pub(super) async fn begin_restart(&mut self, index: u8) -> Result<()> {
+    /// Starts a node again; on an emptied directory it joins as a replacement, under a new id.
+    pub(super) async fn restart(&mut self, index: u8) -> Result<()> {
         if let Some(running) = self.slot(index)?.child.take() {
             running.stop().await;
         }
@@ -215,23 +214,9 @@ impl Site {
         if Formation::load_dir(&node_dir(&self.dir, index))?.is_none() {
             self.join(index).await?;
         }
-        self.spawn(index)
-    }
-
-    /// Whether a node serves.
-    ///
-    /// Errors: it is not running, or has ended.
-    pub(super) async fn is_ready(&mut self, index: u8) -> Result<bool> {
-        let slot = self.slot(index)?;
-        let ended = match &mut slot.child {
-            Some(child) => child.ended()?,
-            None => bail!("node {index} ended before it served; its log above says why"),
-        };
-        if let Some(status) = ended {
-            slot.child = None;
-            bail!("node {index} ended before it served ({status}); its log above says why");
-        }
-        Ok(self.client(index)?.is_ready().await)
+        self.spawn(index)?;
+        self.wait_ready(&[index]).await?;
+        self.write_endpoints()
     }
 
     /// Nodes that have ended since the last look.
@@ -276,7 +261,17 @@ impl Site {
     async fn wait_ready(&mut self, indices: &[u8]) -> Result<()> {
         let until = Instant::now() + READY_WITHIN;
         for index in indices {
-            while !self.is_ready(*index).await? {
+            let client = self.client(*index)?;
+            while !client.is_ready().await {
+                let slot = self.slot(*index)?;
+                let ended = match &mut slot.child {
+                    Some(child) => child.ended()?,
+                    None => bail!("node {index} is not running"),
+                };
+                if let Some(status) = ended {
+                    slot.child = None;
+                    bail!("node {index} ended before it served ({status}); its log above says why");
+                }
                 if Instant::now() > until {
                     bail!(
                         "node {index} does not serve after {} s; its log above says why",
@@ -314,8 +309,7 @@ impl Site {
         Ok(())
     }
 
-    /// Writes `endpoints.env` with what is true now.
-    pub(super) fn write_endpoints(&self) -> Result<()> {
+    fn write_endpoints(&self) -> Result<()> {
         let mut nodes = Vec::new();
         for (index, slot) in self.indices().zip(&self.slots) {
             let dir = node_dir(&self.dir, index);
