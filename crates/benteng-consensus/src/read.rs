@@ -123,6 +123,11 @@ async fn ask_leader(inner: &Inner, leader: NodeId) -> std::result::Result<WireRe
 
 /// The leader's side of a round: confirms its leadership with a quorum.
 pub(crate) async fn ask_raft(inner: &Inner) -> WireReadIndex {
+    if !inner.clock.is_sampled() {
+        // A leader that has just booted knows no more than the last stamp of an earlier life: whoever
+        // took that for site time would refuse the step to the right one (C4). A moment later it knows.
+        return WireReadIndex::NoQuorum;
+    }
     match timeout(&*inner.host.clock, ASK, inner.raft.get_read_linearizer(ReadPolicy::ReadIndex)).await {
         Ok(Ok(linearizer)) => WireReadIndex::Index {
             index: linearizer.read_log_id().index() + 1,
