@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::log::LogStore;
 use crate::state::{Rows, Standing, State};
-use crate::types::{Applied, EntryPayload, LogId, Proposal, SnapshotMeta, StoredMembership, Types};
+use crate::types::{Applied, Entry, EntryPayload, LogId, Proposal, SnapshotMeta, StoredMembership, Types};
 
 /// Entries applied as one batch at most: one batch is one write to the store.
 const BATCH_ENTRIES: usize = 512;
@@ -85,6 +85,9 @@ impl Machine {
 
     async fn apply_batch(&mut self, batch: Vec<EntryResponder<Types>>) -> Result<(), io::Error> {
         let Some(last) = batch.last().map(|(entry, _)| entry.log_id) else { return Ok(()) };
+        for (entry, _) in &batch {
+            benteng_host::witness("applied", u128::from(entry.log_id.index), || digest(entry));
+        }
         // Nothing is applied that this node could still forget (S2).
         if let Some(log) = &self.log {
             log.durable(last.index).await?;
@@ -115,6 +118,13 @@ impl Machine {
         let meta = SnapshotMeta { last_log_id: standing.last, last_membership: standing.membership };
         Ok(SnapshotOf::<Types, SnapshotData> { meta, snapshot: SnapshotData::Own(Arc::new(rows)) })
     }
+}
+
+/// What tells an entry from any other at its index: its term and a checksum of its payload.
+fn digest(entry: &Entry) -> u128 {
+    let payload = crate::wire::encode_payload(&entry.payload);
+    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &payload);
+    u128::from(*entry.log_id.leader_id) << 64 | u128::from(sum)
 }
 
 type AppliedAll = (benteng_host::Batch, Vec<Applied>, StateSeq);

@@ -167,28 +167,23 @@ impl State {
 
     /// The rows as of now, unaffected by what is applied later, with where they stand.
     pub(crate) fn snapshot(&self) -> crate::Result<(Rows, Standing)> {
-        loop {
-            let before = self.installation.load(Ordering::Acquire);
-            let view = self.kv.snapshot().map_err(benteng_meta::Error::from)?;
-            // Read from the snapshot itself (S4): the memory of it may be ahead of what was captured.
-            let key = own_key(self.group, "applied");
-            let standing = match view.get(&key).map_err(benteng_meta::Error::from)? {
-                None => Standing::default(),
-                Some(sealed) => {
-                    let bad = |why: String| benteng_meta::Error::Decode { what: AppliedRow::WHAT, why };
-                    let plain = self.opener.open(&key, &sealed).map_err(|e| bad(e.to_string()))?;
-                    let row: AppliedRow = codec::decode(&plain)?;
-                    if row.installation != before {
-                        // A snapshot was switched to in between.
-                        continue;
-                    }
-                    let membership = row.membership.try_into().map_err(bad)?;
-                    Standing { last: row.last.map(LogId::from), membership, switched: row.switched }
-                }
-            };
-            let prefix = rows_prefix(self.group, before);
-            return Ok((Rows { view, prefix, opener: self.opener.clone() }, standing));
-        }
+        let view = self.kv.snapshot().map_err(benteng_meta::Error::from)?;
+        // Read from the snapshot itself (S4): the memory of it may be ahead of what was captured, or
+        // behind, while a switch to a received snapshot is being flushed.
+        let key = own_key(self.group, "applied");
+        let (installation, standing) = match view.get(&key).map_err(benteng_meta::Error::from)? {
+            None => (0, Standing::default()),
+            Some(sealed) => {
+                let bad = |why: String| benteng_meta::Error::Decode { what: AppliedRow::WHAT, why };
+                let plain = self.opener.open(&key, &sealed).map_err(|e| bad(e.to_string()))?;
+                let row: AppliedRow = codec::decode(&plain)?;
+                let membership = row.membership.try_into().map_err(bad)?;
+                let last = row.last.map(LogId::from);
+                (row.installation, Standing { last, membership, switched: row.switched })
+            }
+        };
+        let prefix = rows_prefix(self.group, installation);
+        Ok((Rows { view, prefix, opener: self.opener.clone() }, standing))
     }
 
     fn seal_rows(&self, prefix: &[u8], batch: Batch, out: &mut Batch) {

@@ -362,7 +362,7 @@ pub enum Answer {
     Node(NodeId),
     /// The gateway's incarnation and the sequence at which it began.
     Gateway(Incarnation, StateSeq),
-    /// The object or part is committed at this site time.
+    /// The object, part or bucket is committed at this site time.
     Committed(SiteTime),
     /// The upload is complete.
     Completed {
@@ -370,6 +370,8 @@ pub enum Answer {
         etag: ETag,
         /// Checksum of the object.
         checksum: Option<Checksum>,
+        /// When, in site time.
+        at: SiteTime,
     },
     /// One result per key of a DELETE, in order.
     Deleted(Vec<Result<(), Rejection>>),

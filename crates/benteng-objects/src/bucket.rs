@@ -75,11 +75,9 @@ pub(crate) async fn create(core: &Core, name: &str, owner: &str) -> Result<Bucke
     let (key, kek) = core.keys.new_bucket_key(&*core.group.read().await?, id, random)?;
     let (name, owner) = (name.to_owned(), owner.to_owned());
     let command = Command::CreateBucket { name: name.clone(), id, owner: owner.clone(), key, kek };
-    core.group.propose(command, None).await?;
-    match query::bucket(&*core.group.read().await?, &name)?.filter(|row| row.id == id) {
-        Some(row) => Ok(bucket(&name, row)),
-        // Created and deleted again.
-        None => Ok(Bucket { name, id, owner, created: core.group.site_time() }),
+    match core.group.propose(command, None).await? {
+        Answer::Committed(created) => Ok(Bucket { name, id, owner, created }),
+        other => Err(Error::Unknown { why: format!("the creation of bucket {name} answered {other:?}") }),
     }
 }
 

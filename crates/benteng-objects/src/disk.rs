@@ -102,6 +102,10 @@ impl Disk {
 
     /// Removes chunks for good: their ids are refused from now on.
     pub(crate) async fn remove(&self, ids: Vec<ChunkId>) -> Result<(), CopyError> {
+        for id in &ids {
+            let attempt = || u128::from(id.attempt.0) << 16 | u128::from(id.part.0);
+            benteng_host::witness("removed", id.blob.0.as_u128(), attempt);
+        }
         self.0.remove(ids).await.map_err(failed)
     }
 

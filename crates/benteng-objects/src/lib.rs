@@ -55,7 +55,7 @@ mod write; // the write path
 pub use api::*;
 pub use error::{BodyError, Error, Result};
 pub use limits::Limits;
-pub use node::{NewSite, Node, NodeOptions};
+pub use node::{GroupSizes, NewSite, Node, NodeOptions};
 pub use objects::Objects;
 pub use status::{NodeView, SiteStatus};
 pub use wire::Report;

@@ -29,6 +29,9 @@ use crate::service::StoreService;
 use crate::tend::{Own, PeerBook};
 use crate::{Error, Objects, Result, loops};
 
+/// Changes the sizes of a Raft group.
+pub type GroupSizes = Box<dyn FnOnce(GroupOptions) -> GroupOptions + Send>;
+
 /// What a node needs.
 pub struct NodeOptions {
     /// The machine.
@@ -58,7 +61,7 @@ pub struct NodeOptions {
     /// Bounds of the chunk store.
     pub store_options: StoreOptions,
     /// Changes the sizes of the Raft group, if they are not to be the usual ones.
-    pub group_options: fn(GroupOptions) -> GroupOptions,
+    pub group_options: GroupSizes,
 }
 
 impl NodeOptions {
@@ -86,7 +89,7 @@ impl NodeOptions {
             limits: Limits::default(),
             rpc_limits: benteng_rpc::Limits::default(),
             store_options: StoreOptions::default(),
-            group_options: |options| options,
+            group_options: Box::new(|options| options),
         }
     }
 }
@@ -230,6 +233,20 @@ impl Node {
     /// The chunk store.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// Chunks that the local state names in this node's groups and its store has not: what the
+    /// sweep would report. Nothing is changed.
+    ///
+    /// Errors: the local state or the store's index cannot be read.
+    pub fn missing(&self) -> Result<Vec<ChunkId>> {
+        let view = self.core.group.local()?;
+        let mut cursor = crate::rows::Cursor::START;
+        let mut missing = Vec::new();
+        while cursor != crate::rows::Cursor::End {
+            missing.extend(crate::sweep::missing(&self.core, &*view, &mut cursor)?);
+        }
+        Ok(missing)
     }
 
     /// Whether the node serves: its gateway's life is committed and a leader is known. The error

@@ -18,22 +18,31 @@ const PAGE: usize = 256;
 /// Orphans removed per sweep; the rest waits for the next.
 const ORPHANS_MAX: usize = 10_000;
 
+/// Chunks of one page of rows that this node holds by its groups and the store has not.
+pub(crate) fn missing(core: &Core, view: &dyn KvView, cursor: &mut Cursor) -> Result<Vec<ChunkId>> {
+    let (named, next) = rows::page(view, cursor, PAGE)?;
+    *cursor = next;
+    let mut missing = Vec::new();
+    for chunk in named.into_iter().flat_map(rows::Named::chunks) {
+        let row = query::placement(view, chunk.placement_group())?;
+        // What a target is still to be filled with is filling's business.
+        let held = row.current.contains(&core.me) || row.filled.contains(&core.me);
+        if held && core.copies.disk().stat(chunk).map_err(failed)?.is_none() {
+            missing.push(chunk);
+        }
+    }
+    Ok(missing)
+}
+
 /// Reports every chunk that a row names in this node's groups and the store has not. Returns how many.
 pub(crate) async fn find_missing(core: &Core) -> Result<u64> {
     let mut cursor = Cursor::START;
     let mut found = 0;
     while cursor != Cursor::End {
         let view = core.group.local()?;
-        let (named, next) = rows::page(&*view, &cursor, PAGE)?;
-        cursor = next;
-        for chunk in named.into_iter().flat_map(rows::Named::chunks) {
-            let row = query::placement(&*view, chunk.placement_group())?;
-            // What a target is still to be filled with is filling's business.
-            let held = row.current.contains(&core.me) || row.filled.contains(&core.me);
-            if held && core.copies.disk().stat(chunk).map_err(failed)?.is_none() {
-                found += 1;
-                core.findings.require(core.me, chunk);
-            }
+        for chunk in missing(core, &*view, &mut cursor)? {
+            found += 1;
+            core.findings.require(core.me, chunk);
         }
         drop(view);
         crate::findings::report(core).await?;

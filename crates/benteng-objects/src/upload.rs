@@ -223,12 +223,7 @@ pub(crate) async fn complete(
         condition,
     };
     match core.group.propose(Command::CompleteUpload(Box::new(command)), None).await? {
-        Answer::Completed { etag, checksum } => {
-            let view = core.group.read().await?;
-            let done: Option<CompletedRow> = query::get(&*view, &key::completed(name.upload))?;
-            let modified = done.map_or_else(|| core.group.site_time(), |done| done.at);
-            Ok(PutDone { etag, checksum, modified })
-        }
+        Answer::Completed { etag, checksum, at } => Ok(PutDone { etag, checksum, modified: at }),
         other => Err(Error::Unknown { why: format!("the completion answered {other:?}") }),
     }
 }

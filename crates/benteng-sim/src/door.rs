@@ -5,8 +5,11 @@ use std::io;
 use std::sync::Arc;
 
 use benteng_host::{Host, Stream};
+use benteng_meta::ids::PartNumber;
 use benteng_meta::{Condition, DeleteKey, ETag, Match, Rejection};
-use benteng_objects::{BodyIn, Bucket, Error, GetOptions, Objects, PutOptions};
+use benteng_objects::{
+    BodyIn, Bucket, Error, GetOptions, ListOptions, ListedPart, Objects, PutOptions, UploadOptions,
+};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -38,6 +41,19 @@ pub(crate) enum Ask {
         /// Only if what is there has this tag.
         tag: Option<String>,
     },
+    /// Writes a value of `len` bytes by an upload of one part, or of two cut at `cut`.
+    Upload {
+        /// Key.
+        key: String,
+        /// Value.
+        value: Value,
+        /// Length of its body in bytes.
+        len: usize,
+        /// Length of the first of two parts.
+        cut: Option<usize>,
+    },
+    /// Lists the bucket.
+    List,
     /// Reads.
     Get {
         /// Key.
@@ -59,6 +75,8 @@ pub(crate) enum Say {
     Deleted,
     /// Read: the value and its tag; `None`: nothing is there.
     Got(Option<(Value, String)>),
+    /// All keys of the bucket.
+    Listed(Vec<String>),
     /// The condition does not hold.
     Refused,
     /// Surely nothing was done.
@@ -151,16 +169,26 @@ async fn answer(objects: &Objects, ask: Ask) -> Say {
             let tags = tag.and_then(|tag| tag.parse::<ETag>().ok()).map(|tag| Match::Tags(vec![tag]));
             let condition = Condition { if_match: tags, if_none_match: create.then_some(Match::Any) };
             let bytes = Bytes::from(history::body(value, len));
-            // In slices of uneven size, as bodies come off a socket.
-            let slices: Vec<_> = (0..bytes.len())
-                .step_by(40_000)
-                .map(|at| Ok(bytes.slice(at..bytes.len().min(at + 40_000))))
-                .collect();
-            let body: BodyIn = Box::pin(futures::stream::iter(slices));
+            let body = sliced(&bytes);
             let options = PutOptions { condition, length: Some(bytes.len() as u64), ..PutOptions::default() };
             match objects.put(&bucket, &key, options, body).await {
                 Ok(done) => Say::Put(done.etag.to_string()),
                 Err(e) => said(&e),
+            }
+        }
+        Ask::Upload { key, value, len, cut } => {
+            let bytes = Bytes::from(history::body(value, len));
+            match upload(objects, &bucket, &key, &bytes, cut).await {
+                Ok(tag) => Say::Put(tag),
+                Err(say) => say,
+            }
+        }
+        Ask::List => {
+            // The whole bucket is one page: a listing of several is no single read.
+            let options = ListOptions { limit: 1000, ..ListOptions::default() };
+            match objects.list(&bucket, &options).await {
+                Ok(page) => Say::Listed(page.lines.iter().map(|line| line.name().to_owned()).collect()),
+                Err(e) => Say::Failed(e.to_string()),
             }
         }
         Ask::Get { key } => match objects.get(&bucket, &key, GetOptions::default()).await {
@@ -193,6 +221,47 @@ async fn answer(objects: &Objects, ask: Ask) -> Say {
             }
         }
     }
+}
+
+/// In slices of uneven size, as bodies come off a socket.
+fn sliced(bytes: &Bytes) -> BodyIn {
+    let slices: Vec<_> = (0..bytes.len())
+        .step_by(40_000)
+        .map(|at| Ok(bytes.slice(at..bytes.len().min(at + 40_000))))
+        .collect();
+    Box::pin(futures::stream::iter(slices))
+}
+
+/// Writes by an upload; nothing is visible before its completion.
+async fn upload(
+    objects: &Objects,
+    bucket: &Bucket,
+    key: &str,
+    bytes: &Bytes,
+    cut: Option<usize>,
+) -> Result<String, Say> {
+    let failed = |e: Error| match said(&e) {
+        wrong @ Say::Wrong(_) => wrong,
+        _ => Say::Failed(e.to_string()),
+    };
+    let options = UploadOptions::default();
+    let id = objects.create_upload(bucket, key, "simulasi", options).await.map_err(failed)?;
+    let cut = cut.unwrap_or(bytes.len()).min(bytes.len());
+    let pieces = [bytes.slice(..cut), bytes.slice(cut..)];
+    let mut parts = Vec::new();
+    for (number, piece) in (1..).map(PartNumber).zip(pieces.iter().filter(|piece| !piece.is_empty())) {
+        let options = PutOptions { length: Some(piece.len() as u64), ..PutOptions::default() };
+        let done = objects.put_part(bucket, key, id, number, options, sliced(piece)).await.map_err(failed)?;
+        parts.push(ListedPart { number, etag: done.etag, checksum: None });
+    }
+    let complete = || objects.complete_upload(bucket, key, id, parts.clone(), None, Condition::default());
+    let first = complete().await;
+    // A client whose completion got no answer asks again: it must be answered alike (C1).
+    let done = match first {
+        Err(Error::Unknown { .. }) => complete().await.map_err(|e| Say::Unknown(e.to_string()))?,
+        first => first.map_err(|e| said(&e))?,
+    };
+    Ok(done.etag.to_string())
 }
 
 /// What a failed write means to its client. One match without `_`: a new error must be judged.

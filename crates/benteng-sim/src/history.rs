@@ -18,6 +18,8 @@ pub enum Call {
     Delete,
     /// Reads.
     Get,
+    /// Lists the bucket: for this key, whether it is there.
+    List,
 }
 
 /// What the client was told.
@@ -27,6 +29,8 @@ pub enum Told {
     Done,
     /// The read value; `None`: nothing is there.
     Read(Option<Value>),
+    /// Whether the key stood in the listing.
+    Listed(bool),
     /// The condition does not hold: nothing was done.
     Refused,
     /// Surely nothing was done, for another reason.

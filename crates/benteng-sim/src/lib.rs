@@ -25,12 +25,13 @@ mod kv; // the ordered store: versions, flush position, crash to a batch boundar
 mod linear; // linearizability of one key
 mod nemesis; // faults, at random and aimed
 mod net; // sockets of turmoil, reads and writes split at random
+mod plan; // what a seed decides before its run
 mod probes; // rare branches: counted, and aimed at
 mod random; // streams of the seed
 mod run; // one seed, one run
 mod site; // a site of simulated nodes
 mod tasks; // tasks behind the gate, computations inline
-
+mod witness; // facts that nodes state, held against each other
 mod workload; // clients
 
 pub use clock::SimClock;

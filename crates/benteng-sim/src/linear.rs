@@ -51,6 +51,7 @@ fn step(op: &Operation, state: Option<Value>) -> Option<Option<Value>> {
         Call::Create(value) => may(state.is_none(), Some(*value)),
         Call::Replace(expected, value) => may(state == Some(*expected), Some(*value)),
         Call::Get => (unknown || op.told == Told::Read(state)).then_some(state),
+        Call::List => (unknown || op.told == Told::Listed(state.is_some())).then_some(state),
     }
 }
 
@@ -149,5 +150,8 @@ mod tests {
         assert!(is_linear(&replaced));
         let wrong = vec![create(0, 1, 1, Told::Done), op(2, 3, Call::Replace(1, 2), Told::Refused)];
         assert!(!is_linear(&wrong), "a condition that held was refused");
+        let listed = |there| vec![create(0, 1, 1, Told::Done), op(2, 3, Call::List, Told::Listed(there))];
+        assert!(is_linear(&listed(true)));
+        assert!(!is_linear(&listed(false)), "a listing misses what was acknowledged before it");
     }
 }

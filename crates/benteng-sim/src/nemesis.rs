@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand::RngExt;
 use turmoil::Sim;
 
+use crate::plan::Plan;
 use crate::probes::Probes;
 use crate::site::{Site, name};
 use crate::{DiskCall, SimRng};
@@ -41,16 +42,47 @@ pub enum Fault {
     FailedSync,
     /// A node's disk is full.
     FullDisk,
+    /// A node is without power for so long that the log that it needs is purged.
+    LongOutage,
+    /// A node is lost with its disks; a fresh one takes its place.
+    Replacement,
+}
+
+impl Fault {
+    /// The ones that strike at random.
+    pub(crate) const AT_RANDOM: [Fault; 15] = [
+        Fault::Kill,
+        Fault::PowerLoss,
+        Fault::SitePowerLoss,
+        Fault::AimedPowerLoss,
+        Fault::Partition,
+        Fault::OneWay,
+        Fault::Isolation,
+        Fault::Hold,
+        Fault::Slow,
+        Fault::Pause,
+        Fault::Clock,
+        Fault::SlowDisk,
+        Fault::FailedSync,
+        Fault::FullDisk,
+        Fault::LongOutage,
+    ];
 }
 
 /// Probes worth aiming at.
-const AIMS: [&str; 6] = [
+const AIMS: [&str; 12] = [
     "raft_vote_durable",
     "raft_append_durable",
     "chunk_durable",
     "client_answered",
     "proposal_settled",
+    "snapshot_page_installed",
     "snapshot_switched",
+    "chunk_segment_copied_out",
+    "journal_segment_recycled",
+    "journal_torn_tail_cut",
+    "orphans_removed",
+    "placement_moved",
 ];
 
 /// Strikes a site; every fault ends by itself or by [`Nemesis::heal`].
@@ -66,12 +98,15 @@ pub(crate) struct Nemesis {
     paused: Vec<(u64, Duration)>,
     full: Vec<(u64, Duration)>,
     slow_until: Option<Duration>,
+    /// Who loses its power when the armed probe fires; 0: all.
     aim: Option<u64>,
+    faults: Vec<Fault>,
+    replace_at: Option<Duration>,
 }
 
 impl Nemesis {
     /// A nemesis with its part of the seed.
-    pub(crate) fn new(rng: SimRng, probes: Probes) -> Nemesis {
+    pub(crate) fn new(rng: SimRng, probes: Probes, plan: &Plan) -> Nemesis {
         Nemesis {
             rng,
             probes,
@@ -83,6 +118,8 @@ impl Nemesis {
             full: Vec::new(),
             slow_until: None,
             aim: None,
+            faults: plan.faults.clone(),
+            replace_at: None,
         }
     }
 
@@ -92,8 +129,14 @@ impl Nemesis {
         self.probes.note(&format!("nemesis {fault:?} {what}"));
     }
 
+    /// Work begins: a replacement that the plan knows is due so much later.
+    pub(crate) fn begin(&mut self, now: Duration, plan: &Plan) {
+        self.replace_at = plan.replace_after.map(|after| now + after);
+    }
+
     fn node(&mut self, site: &Site) -> u64 {
-        self.rng.random_range(1..=site.hosts.len() as u64)
+        let members = site.members();
+        members[self.rng.random_range(0..members.len())]
     }
 
     fn for_a_while(&mut self, now: Duration, from_ms: u64, to_ms: u64) -> Duration {
@@ -112,130 +155,166 @@ impl Nemesis {
             && self.probes.fired()
         {
             self.aim = None;
-            if !self.is_down(node) {
+            if node == 0 {
+                self.power_off_all(sim, site, now);
+            } else if site.members().contains(&node) && !self.is_down(node) {
                 self.note(Fault::AimedPowerLoss, &name(node));
                 self.power_off(sim, site, node, now);
             }
         }
-        if strike && self.rng.random_bool(0.7) {
+        // Only while the others run: whose power is lost with everybody's may still wait for a copy.
+        if self.replace_at.is_some_and(|at| at <= now) && self.down.is_empty() {
+            self.replace_at = None;
+            self.replace(sim, site, now);
+        }
+        if strike {
             self.strike(sim, site, now);
         }
     }
 
     /// Nodes that stopped themselves (abort, panic) come back like crashed ones.
     fn revive(&mut self, sim: &mut Sim<'_>, site: &Site, now: Duration) {
-        for (node, host) in &site.hosts {
-            if !self.is_down(*node) && host.ending().is_some() {
-                let why = format!("{} ended: {:?}", name(*node), host.ending());
+        for node in site.members() {
+            let Some(host) = site.machine(node) else { continue };
+            if !self.is_down(node) && host.ending().is_some() {
+                let why = format!("{} ended: {:?}", name(node), host.ending());
                 self.probes.note(&why);
-                sim.crash(name(*node));
+                sim.crash(name(node));
                 host.kill();
                 let back = self.for_a_while(now, 200, 2000);
-                self.down.push((*node, back));
+                self.down.push((node, back));
             }
         }
     }
 
     fn power_off(&mut self, sim: &mut Sim<'_>, site: &Site, node: u64, now: Duration) {
         // turmoil says goodbye with a FIN; a machine without power does not.
-        for other in site.hosts.keys().filter(|other| **other != node) {
+        let others: Vec<u64> = site.members().into_iter().filter(|other| *other != node).collect();
+        for other in &others {
             sim.partition(name(node), name(*other));
         }
         sim.crash(name(node));
-        for other in site.hosts.keys().filter(|other| **other != node) {
+        for other in &others {
             sim.repair(name(node), name(*other));
         }
-        if let Some(host) = site.hosts.get(&node) {
+        if let Some(host) = site.machine(node) {
             host.power_loss();
         }
         let back = self.for_a_while(now, 200, 4000);
         self.down.push((node, back));
     }
 
+    /// A node burns down; a fresh machine takes its place.
+    fn replace(&mut self, sim: &mut Sim<'_>, site: &Site, now: Duration) {
+        let node = self.node(site);
+        self.power_off(sim, site, node, now);
+        self.down.retain(|(down, _)| *down != node);
+        if let Some(fresh) = site.replace(node) {
+            self.note(Fault::Replacement, &format!("{} by {}", name(node), name(fresh)));
+            let boots = self.for_a_while(now, 200, 4000);
+            self.down.push((fresh, boots));
+        }
+    }
+
     fn strike(&mut self, sim: &mut Sim<'_>, site: &Site, now: Duration) {
         let node = self.node(site);
-        let other = node % site.hosts.len() as u64 + 1;
-        let Some(host) = site.hosts.get(&node) else { return };
-        if self.is_down(node) {
+        let members = site.members();
+        let next = members.iter().position(|member| *member == node).unwrap_or(0) + 1;
+        let other = members[next % members.len()];
+        let Some(host) = site.machine(node) else { return };
+        let fault = self.faults[self.rng.random_range(0..self.faults.len())];
+        if self.is_down(node) && fault != Fault::SitePowerLoss {
             return;
         }
-        match self.rng.random_range(0..15_u32) {
-            0 | 1 => {
-                self.note(Fault::Kill, &name(node));
+        match fault {
+            Fault::Kill => {
+                self.note(fault, &name(node));
                 sim.crash(name(node));
                 host.kill();
                 let back = self.for_a_while(now, 100, 3000);
                 self.down.push((node, back));
             }
-            2 => {
-                self.note(Fault::PowerLoss, &name(node));
+            Fault::PowerLoss => {
+                self.note(fault, &name(node));
                 self.power_off(sim, site, node, now);
             }
-            3 | 4 => {
+            // Rarer than the others: the site is without service for seconds.
+            Fault::SitePowerLoss if self.rng.random_bool(0.3) => self.power_off_all(sim, site, now),
+            Fault::AimedPowerLoss => {
                 let aim = AIMS[self.rng.random_range(0..AIMS.len())];
                 let n = self.rng.random_range(1..20);
                 self.probes.arm(aim, n);
-                self.aim = Some(node);
+                self.aim = Some(if self.rng.random_bool(0.2) { 0 } else { node });
             }
-            5 => {
-                self.note(Fault::Partition, &format!("{} {}", name(node), name(other)));
+            Fault::Partition => {
+                self.note(fault, &format!("{} {}", name(node), name(other)));
                 sim.partition(name(node), name(other));
                 let until = self.for_a_while(now, 300, 5000);
-                self.cuts.push((node, other, until, Fault::Partition));
+                self.cuts.push((node, other, until, fault));
             }
-            6 => {
-                self.note(Fault::OneWay, &format!("{} -> {}", name(node), name(other)));
+            Fault::OneWay => {
+                self.note(fault, &format!("{} -> {}", name(node), name(other)));
                 sim.partition_oneway(name(node), name(other));
                 let until = self.for_a_while(now, 300, 5000);
-                self.cuts.push((node, other, until, Fault::OneWay));
+                self.cuts.push((node, other, until, fault));
             }
-            7 => {
-                self.note(Fault::Isolation, &name(node));
+            Fault::Isolation => {
+                self.note(fault, &name(node));
                 let until = self.for_a_while(now, 300, 6000);
-                for other in site.hosts.keys().filter(|other| **other != node) {
-                    sim.partition(name(node), name(*other));
-                    self.cuts.push((node, *other, until, Fault::Isolation));
+                for other in members.into_iter().filter(|other| *other != node) {
+                    sim.partition(name(node), name(other));
+                    self.cuts.push((node, other, until, fault));
                 }
             }
-            8 => {
-                self.note(Fault::Hold, &format!("{} {}", name(node), name(other)));
+            Fault::Hold => {
+                self.note(fault, &format!("{} {}", name(node), name(other)));
                 sim.hold(name(node), name(other));
                 let until = self.for_a_while(now, 200, 3000);
-                self.cuts.push((node, other, until, Fault::Hold));
+                self.cuts.push((node, other, until, fault));
             }
-            9 => {
+            Fault::Slow => {
                 let latency = Duration::from_millis(self.rng.random_range(20..200));
-                self.note(Fault::Slow, &format!("{latency:?}"));
+                self.note(fault, &format!("{latency:?}"));
                 sim.set_max_message_latency(latency);
                 self.slow_until = Some(self.for_a_while(now, 500, 4000));
             }
-            10 => {
-                self.note(Fault::Pause, &name(node));
+            Fault::Pause => {
+                self.note(fault, &name(node));
                 host.gate.pause();
                 let until = self.for_a_while(now, 100, 6000);
                 self.paused.push((node, until));
             }
-            11 => {
+            Fault::Clock => {
                 let jump = self.rng.random_range(-30_000_000..30_000_000_i64);
-                self.note(Fault::Clock, &format!("{} jumps {jump} us", name(node)));
+                self.note(fault, &format!("{} jumps {jump} us", name(node)));
                 host.clock.jump_wall(jump);
             }
-            12 => {
+            Fault::SlowDisk => {
                 let stall = Duration::from_millis(self.rng.random_range(50..2500));
-                self.note(Fault::SlowDisk, &format!("{} {stall:?}", name(node)));
+                self.note(fault, &format!("{} {stall:?}", name(node)));
                 host.disk.stall(stall);
             }
-            13 => {
-                self.note(Fault::FailedSync, &name(node));
+            Fault::FailedSync => {
+                self.note(fault, &name(node));
                 let n = self.rng.random_range(1..30);
                 host.disk.fail(DiskCall::SyncData, n);
             }
-            _ => {
-                self.note(Fault::FullDisk, &name(node));
+            Fault::FullDisk => {
+                self.note(fault, &name(node));
                 host.disk.set_capacity(Some(0));
                 let until = self.for_a_while(now, 500, 4000);
                 self.full.push((node, until));
             }
+            Fault::LongOutage if self.rng.random_bool(0.4) => {
+                self.note(fault, &name(node));
+                self.power_off(sim, site, node, now);
+                let back = self.for_a_while(now, 6000, 20_000);
+                for (_, due) in self.down.iter_mut().filter(|(down, _)| *down == node) {
+                    *due = back;
+                }
+            }
+            // Due at a time of the plan's.
+            Fault::Replacement | Fault::SitePowerLoss | Fault::LongOutage => {}
         }
     }
 
@@ -245,7 +324,7 @@ impl Nemesis {
                 self.down.push((node, back));
             } else {
                 self.probes.note(&format!("{} boots", name(node)));
-                if let Some(host) = site.hosts.get(&node) {
+                if let Some(host) = site.machine(node) {
                     host.gate.reopen();
                 }
                 sim.bounce(name(node));
@@ -263,14 +342,14 @@ impl Nemesis {
         for (node, until) in std::mem::take(&mut self.paused) {
             if until > now {
                 self.paused.push((node, until));
-            } else if let Some(host) = site.hosts.get(&node) {
+            } else if let Some(host) = site.machine(node) {
                 host.gate.resume();
             }
         }
         for (node, until) in std::mem::take(&mut self.full) {
             if until > now {
                 self.full.push((node, until));
-            } else if let Some(host) = site.hosts.get(&node) {
+            } else if let Some(host) = site.machine(node) {
                 host.disk.set_capacity(None);
             }
         }
@@ -284,15 +363,22 @@ impl Nemesis {
     pub(crate) fn heal(&mut self, sim: &mut Sim<'_>, site: &Site) {
         let end = Duration::MAX;
         self.aim = None;
+        self.replace_at = None;
         self.recover(sim, site, end);
     }
 
     /// All nodes lose their power at once, and boot a moment later.
     pub(crate) fn power_off_all(&mut self, sim: &mut Sim<'_>, site: &Site, now: Duration) {
         self.note(Fault::SitePowerLoss, "all");
-        self.down.clear();
-        for node in site.hosts.keys() {
-            self.power_off(sim, site, *node, now);
+        for node in site.members() {
+            if self.is_down(node) {
+                // Its process is gone already; its page cache goes now.
+                if let Some(host) = site.machine(node) {
+                    host.power_loss();
+                }
+            } else {
+                self.power_off(sim, site, node, now);
+            }
         }
     }
 }

@@ -11,6 +11,8 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::witness::Facts;
+
 #[derive(Default)]
 struct Heard {
     counts: BTreeMap<String, u64>,
@@ -19,6 +21,7 @@ struct Heard {
     fired: bool,
     trace: Vec<String>,
     keep_trace: bool,
+    facts: Facts,
 }
 
 /// What was heard; shared by the subscriber and the driver.
@@ -58,6 +61,11 @@ impl Probes {
         std::mem::take(&mut self.lock().fired)
     }
 
+    /// Looks at the facts that nodes stated.
+    pub(crate) fn facts<T>(&self, look: impl FnOnce(&mut Facts) -> T) -> T {
+        look(&mut self.lock().facts)
+    }
+
     /// How often each probe came.
     pub fn counts(&self) -> BTreeMap<String, u64> {
         self.lock().counts.clone()
@@ -72,6 +80,30 @@ impl Probes {
 #[derive(Default)]
 struct Line {
     text: String,
+}
+
+/// A fact as `benteng_host::witness` states it.
+#[derive(Default)]
+struct Fact {
+    what: String,
+    of: u128,
+    value: u128,
+}
+
+impl Visit for Fact {
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+
+    fn record_str(&mut self, _: &Field, value: &str) {
+        value.clone_into(&mut self.what);
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        if field.name() == "of" {
+            self.of = value;
+        } else {
+            self.value = value;
+        }
+    }
 }
 
 impl Visit for Line {
@@ -98,6 +130,12 @@ impl Visit for Line {
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Probes {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let meta = event.metadata();
+        if meta.target() == "witness" {
+            let mut fact = Fact::default();
+            event.record(&mut fact);
+            self.lock().facts.state(&fact.what, fact.of, fact.value);
+            return;
+        }
         let probe = meta.target() == "probe";
         if !probe && (*meta.level() > Level::INFO || !meta.target().starts_with("benteng")) {
             return;

@@ -2,18 +2,22 @@
 //! power from the whole site, and hold what is left against what clients were told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use benteng_meta::ids::{Attempt, BlobId, NodeId, PartNumber};
 use benteng_meta::query;
+use benteng_objects::Node;
 use rand::RngExt;
 use turmoil::Sim;
 
 use crate::history::Operation;
 use crate::nemesis::{Fault, Nemesis};
+use crate::plan::Plan;
 use crate::probes::Probes;
-use crate::site::{Site, name};
+use crate::site::{Seats, Site, name};
+use crate::witness::{Facts, Removed};
 use crate::workload::{Client, Record};
 use crate::{SimHost, linear, stream};
 
@@ -45,6 +49,8 @@ pub struct Report {
     pub operations: u64,
     /// Operations that were answered.
     pub acknowledged: u64,
+    /// Log entries that were held against each other.
+    pub entries: u64,
     /// Faults.
     pub faults: u64,
     /// Kinds of fault.
@@ -59,32 +65,37 @@ pub struct Report {
 
 /// Runs one seed. A process runs one seed only: libraries keep process-wide state.
 pub fn run(seed: u64, scale: Scale, probes: &Probes) -> Report {
-    let mut rng = stream(seed, "run");
-    let tick = [1, 2, 5][rng.random_range(0..3_usize)];
+    let plan = Plan::draw(&mut stream(seed, "plan"), scale.work);
+    probes.note(&format!("{plan:?}"));
     let mut sim = turmoil::Builder::new()
         .simulation_duration(Duration::from_secs(24 * 3600))
-        .tick_duration(Duration::from_millis(tick))
+        .tick_duration(plan.tick)
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(5))
         .tcp_capacity(4096)
         .ephemeral_ports(1024..=65535)
         .rng_seed(seed)
         .build();
-    let site = Site::new(&mut sim, seed, scale.nodes);
+    let site = Site::new(&mut sim, seed, scale.nodes, &plan);
     let record = Record::default();
     let stop = Arc::new(AtomicBool::new(false));
     let read = Arc::new(AtomicBool::new(false));
     let done = Arc::new(AtomicBool::new(false));
     let clients = SimHost::new("clients", seed);
-    spawn_clients(&mut sim, &clients, seed, scale, &record, (&stop, &read, &done));
+    let asking = Asking { seed, scale, seats: site.seats.clone(), pause: plan.pause, record: record.clone() };
+    spawn_clients(&mut sim, &clients, asking, (&stop, &read, &done));
     let mut driver = Driver {
-        nemesis: Nemesis::new(stream(seed, "nemesis"), probes.clone()),
+        nemesis: Nemesis::new(stream(seed, "nemesis"), probes.clone(), &plan),
+        probes: probes.clone(),
         violations: Vec::new(),
         next: Duration::ZERO,
-        rng,
+        lull: plan.lull,
+        rng: stream(seed, "run"),
     };
     driver.form(&mut sim, &site);
     if driver.violations.is_empty() {
+        let now = sim.elapsed();
+        driver.nemesis.begin(now, &plan);
         driver.work(&mut sim, &site, scale.work);
         driver.nemesis.heal(&mut sim, &site);
         driver.settle(&mut sim, &site, Duration::from_secs(20));
@@ -102,8 +113,10 @@ pub fn run(seed: u64, scale: Scale, probes: &Probes) -> Report {
     let mut violations = driver.violations;
     violations.extend(record.violations());
     violations.extend(judge(&record.operations()));
+    violations.extend(probes.facts(Facts::take_broken));
     Report {
         seed,
+        entries: probes.facts(|facts| facts.entries()),
         operations: record.operations().len() as u64,
         acknowledged: record.acknowledged(),
         faults: driver.nemesis.count,
@@ -114,28 +127,35 @@ pub fn run(seed: u64, scale: Scale, probes: &Probes) -> Report {
     }
 }
 
+/// What the clients of a run are given.
+struct Asking {
+    seed: u64,
+    scale: Scale,
+    seats: Seats,
+    pause: Duration,
+    record: Record,
+}
+
 fn spawn_clients(
     sim: &mut Sim<'_>,
     machine: &Arc<SimHost>,
-    seed: u64,
-    scale: Scale,
-    record: &Record,
+    asking: Asking,
     (stop, read, done): (&Arc<AtomicBool>, &Arc<AtomicBool>, &Arc<AtomicBool>),
 ) {
-    let (machine, record) = (machine.clone(), record.clone());
+    let machine = machine.clone();
     let (stop, read, done) = (stop.clone(), read.clone(), done.clone());
     sim.client("clients", async move {
         let host = machine.boot();
         let client = |number: u32| Client {
             number,
-            nodes: (1..=scale.nodes).map(name).collect(),
-            keys: scale.keys,
-            rng: stream(seed, &format!("client-{number}")),
-            record: record.clone(),
+            seats: asking.seats.clone(),
+            keys: asking.scale.keys,
+            rng: stream(asking.seed, &format!("client-{number}")),
+            record: asking.record.clone(),
             next: 0,
-            pause: Duration::from_millis(120),
+            pause: asking.pause,
         };
-        let working = (1..=scale.clients).map(|number| {
+        let working = (1..=asking.scale.clients).map(|number| {
             let stop = stop.clone();
             client(number).run(host.clone(), move || stop.load(Ordering::Acquire))
         });
@@ -144,7 +164,7 @@ fn spawn_clients(
             benteng_host::sleep(&*host.clock, Duration::from_millis(50)).await;
         }
         // Through every node: they must agree.
-        for node in 0..usize::try_from(scale.nodes).unwrap_or(0) {
+        for node in 0..asking.seats.count() {
             client(1000).read_all(&host, node).await;
         }
         done.store(true, Ordering::Release);
@@ -155,8 +175,10 @@ fn spawn_clients(
 
 struct Driver {
     nemesis: Nemesis,
+    probes: Probes,
     violations: Vec<String>,
     next: Duration,
+    lull: Duration,
     rng: crate::SimRng,
 }
 
@@ -168,13 +190,37 @@ impl Driver {
         let now = sim.elapsed();
         let due = strikes && now >= self.next;
         if due {
-            self.next = now + Duration::from_millis(self.rng.random_range(200..2500));
+            self.next = now + self.rng.random_range(Duration::from_millis(200)..self.lull);
         }
         self.nemesis.turn(sim, site, now, due);
-        for (node, host) in &site.hosts {
+        for node in site.members() {
+            let ending = site.machine(node).and_then(|host| host.ending());
             // A panic is a verdict: nothing a client or a fault does may cause one.
-            if matches!(host.ending(), Some(crate::Ending::Panicked)) {
-                self.violations.push(format!("{} panicked", name(*node)));
+            if matches!(ending, Some(crate::Ending::Panicked)) {
+                self.violations.push(format!("{} panicked", name(node)));
+            }
+        }
+        let removed = self.probes.facts(Facts::take_removed);
+        if !removed.is_empty() {
+            self.hold_removals(site, &removed);
+        }
+    }
+
+    /// No node removes a chunk that the newest state names (I8): a state that is older than the
+    /// remover's cannot name what died, one that is newer neither.
+    fn hold_removals(&mut self, site: &Site, removed: &[Removed]) {
+        let views = site.running().into_iter().filter_map(|node| {
+            let view = node.group().local().ok()?;
+            Some((query::clock(&*view).ok()?.seq, view))
+        });
+        let Some((_, view)) = views.max_by_key(|(seq, _)| *seq) else { return };
+        for (blob, attempt) in removed {
+            let blob = BlobId(uuid::Uuid::from_u128(*blob));
+            let part = PartNumber((attempt & 0xffff) as u16);
+            let attempt = Attempt((attempt >> 16) as u64);
+            if matches!(query::names_attempt(&*view, blob, part, attempt), Ok(true)) {
+                let what = format!("attempt {:016x} of blob {blob}, part {}", attempt.0, part.0);
+                self.violations.push(format!("I8: a node removed {what}, which a live row names"));
             }
         }
     }
@@ -218,28 +264,71 @@ impl Driver {
 
     /// All replicas hold one state (I6), and the site says that no copy is missing.
     fn converge(&mut self, sim: &mut Sim<'_>, site: &Site) {
-        let states = || -> Option<Vec<(u64, u64)>> {
-            let running = site.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut states = Vec::new();
-            for node in running.values() {
-                let view = node.group().local().ok()?;
-                let clock = query::clock(&*view).ok()?;
-                states.push((clock.seq.0, clock.chunks_short));
-            }
-            Some(states)
+        let members = site.members().len();
+        let standing = || -> Vec<String> {
+            site.running()
+                .iter()
+                .map(|node| format!("{} {:?}", name(node.me().0), Standing::of(node)))
+                .collect()
         };
         let whole = || {
-            states().is_some_and(|states| {
-                states.len() == site.hosts.len() && states.iter().all(|s| s.1 == 0 && s.0 == states[0].0)
+            let all: Option<Vec<Standing>> = site.running().iter().map(|node| Standing::of(node)).collect();
+            all.is_some_and(|all| {
+                all.len() == members && all.iter().all(|one| one.is_whole() && *one == all[0])
             })
         };
-        self.until(sim, site, "replicas at one sequence, no copy missing", Duration::from_secs(120), whole);
-        let running = site.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = "replicas at one sequence, every group in its place, no copy missing";
+        self.until(sim, site, what, Duration::from_secs(120), whole);
+        if !whole() {
+            self.violations.push(standing().join("; "));
+        }
+        if !self.violations.is_empty() {
+            return;
+        }
+        let running = site.running();
         let hashes: BTreeSet<u64> =
-            running.values().filter_map(|n| query::state_hash(&*n.group().local().ok()?).ok()).collect();
-        if self.violations.is_empty() && hashes.len() != 1 {
+            running.iter().filter_map(|n| query::state_hash(&*n.group().local().ok()?).ok()).collect();
+        if hashes.len() != 1 {
             self.violations.push(format!("I6: replicas at one sequence hold {} states", hashes.len()));
         }
+        for node in &running {
+            match node.missing() {
+                Ok(missing) if missing.is_empty() => {}
+                Ok(missing) => self.violations.push(format!(
+                    "I1: {} lacks {} chunks that rows name in its groups, and nobody counts them: {:?}",
+                    name(node.me().0),
+                    missing.len(),
+                    &missing[..missing.len().min(3)]
+                )),
+                Err(e) => self.violations.push(format!("{} cannot be audited: {e}", name(node.me().0))),
+            }
+        }
+        let removed = self.probes.facts(|facts| facts.removed());
+        self.hold_removals(site, &removed);
+    }
+}
+
+/// Where one replica stands after healing.
+#[derive(Debug, PartialEq, Eq)]
+struct Standing {
+    seq: u64,
+    chunks_short: u64,
+    groups_moving: usize,
+    leader: Option<NodeId>,
+}
+
+impl Standing {
+    fn of(node: &Node) -> Option<Standing> {
+        let view = node.group().local().ok()?;
+        let clock = query::clock(&*view).ok()?;
+        let placements = query::placements(&*view).ok()?;
+        let groups_moving = placements.iter().filter(|(_, row)| row.target.is_some()).count();
+        let leader = node.group().leader();
+        Some(Standing { seq: clock.seq.0, chunks_short: clock.chunks_short, groups_moving, leader })
+    }
+
+    fn is_whole(&self) -> bool {
+        self.leader.is_some() && self.chunks_short == 0 && self.groups_moving == 0
     }
 }
 

@@ -1,87 +1,158 @@
 //! A site of simulated nodes: how each boots, and what the driver may do to it.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use benteng_chunks::StoreOptions;
 use benteng_consensus::GroupOptions;
-use benteng_host::Host;
+use benteng_host::{Host, Mono};
 use benteng_keys::RootKey;
 use benteng_meta::ids::{NodeId, SiteId};
-use benteng_meta::{Command, Doors, NodeRow, NodeState};
+use benteng_meta::{Command, Doors, NodeRow, NodeState, query};
 use benteng_objects::{Limits, NewSite, Node, NodeOptions};
 use benteng_rpc::PlainHello;
 use turmoil::Sim;
 use uuid::Uuid;
 
+use crate::plan::Plan;
 use crate::{SimHost, SimRandom, door, stream};
 
 /// Port of node-to-node RPC.
 const RPC: u16 = 7404;
-/// Join tokens of the simulation: the node's number, padded.
-fn token(node: u64) -> [u8; 32] {
-    let mut token = [7; 32];
-    token[..8].copy_from_slice(&node.to_be_bytes());
-    token
-}
+/// Machines that stand by to take a lost node's place.
+const SPARES: u64 = 1;
 
 /// Name of a node's host.
 pub(crate) fn name(node: u64) -> String {
     format!("node-{node}")
 }
 
+fn address(node: u64) -> String {
+    format!("{}:{RPC}", name(node))
+}
+
+/// Join tokens of the simulation: the node's number and the time of the try.
+fn token(node: u64, at: u128) -> [u8; 32] {
+    let mut token = [7; 32];
+    token[..8].copy_from_slice(&node.to_be_bytes());
+    token[8..24].copy_from_slice(&at.to_be_bytes());
+    token
+}
+
+/// Who sits on each of the site's seats; clients ask seats.
+#[derive(Clone)]
+pub(crate) struct Seats(Arc<Mutex<Vec<u64>>>);
+
+impl Seats {
+    fn lock(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Name of the host of a seat.
+    pub(crate) fn name(&self, seat: usize) -> Option<String> {
+        self.lock().get(seat).map(|node| name(*node))
+    }
+}
+
 /// What the nodes of one site share across their boots.
 pub(crate) struct Shared {
     root: Arc<RootKey>,
     nodes: u64,
+    plan: Plan,
     /// Nodes whose row exists: they start as members.
-    joined: Mutex<BTreeMap<u64, bool>>,
-    /// The running nodes, for the checks at the end.
-    pub running: Mutex<BTreeMap<u64, Arc<Node>>>,
+    joined: Mutex<BTreeSet<u64>>,
+    /// Whom a fresh node replaces.
+    replaces: Mutex<BTreeMap<u64, u64>>,
+    /// The running nodes, for the checkers.
+    running: Mutex<BTreeMap<u64, Arc<Node>>>,
 }
 
 /// The site as the driver sees it.
 pub(crate) struct Site {
-    /// Machines by node.
-    pub hosts: BTreeMap<u64, Arc<SimHost>>,
-    /// What the nodes share.
-    pub shared: Arc<Shared>,
+    /// Machines by node, lost ones and those that stand by included.
+    machines: BTreeMap<u64, Arc<SimHost>>,
+    /// Who belongs to the site now.
+    pub(crate) seats: Seats,
+    shared: Arc<Shared>,
+    lost: RefCell<BTreeSet<u64>>,
 }
 
 impl Site {
     /// Adds the nodes' hosts to the simulation.
-    pub(crate) fn new(sim: &mut Sim<'_>, seed: u64, nodes: u64) -> Site {
+    pub(crate) fn new(sim: &mut Sim<'_>, seed: u64, nodes: u64, plan: &Plan) -> Site {
         let entropy = SimRandom::new(stream(seed, "site"));
         let shared = Arc::new(Shared {
             root: Arc::new(RootKey::generate(&entropy)),
             nodes,
+            plan: plan.clone(),
             joined: Mutex::default(),
+            replaces: Mutex::default(),
             running: Mutex::default(),
         });
-        let mut hosts = BTreeMap::new();
-        for node in 1..=nodes {
+        let mut machines = BTreeMap::new();
+        for node in 1..=nodes + SPARES {
             let machine = SimHost::new(&name(node), seed);
-            hosts.insert(node, machine.clone());
+            machine.kv.set_latency(plan.kv_write.clone(), plan.kv_flush.clone());
+            machines.insert(node, machine.clone());
             let shared = shared.clone();
             sim.host(name(node), move || {
                 let (machine, shared) = (machine.clone(), shared.clone());
                 let kv = machine.kv.clone();
                 machine.run(move |host| boot(host, kv.open(), shared, node))
             });
+            if node > nodes {
+                sim.crash(name(node));
+            }
         }
-        Site { hosts, shared }
+        let seats = Seats(Arc::new(Mutex::new((1..=nodes).collect())));
+        Site { machines, seats, shared, lost: RefCell::default() }
+    }
+
+    /// The site's nodes.
+    pub(crate) fn members(&self) -> Vec<u64> {
+        self.seats.lock().clone()
+    }
+
+    /// A node's machine.
+    pub(crate) fn machine(&self, node: u64) -> Option<&Arc<SimHost>> {
+        self.machines.get(&node)
+    }
+
+    /// The running nodes.
+    pub(crate) fn running(&self) -> Vec<Arc<Node>> {
+        let members = self.members();
+        let running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.iter().filter(|(node, _)| members.contains(node)).map(|(_, node)| node.clone()).collect()
     }
 
     /// Whether every node serves.
     pub(crate) fn formed(&self) -> bool {
-        let running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.len() as u64 == self.shared.nodes
+        self.running().len() as u64 == self.shared.nodes
     }
-}
 
-fn address(node: u64) -> String {
-    format!("{}:{RPC}", name(node))
+    /// A machine burns down with its disks; a fresh one takes its seat. The caller crashed the
+    /// old one and boots the one whose number is returned; `None`: no machine stands by.
+    pub(crate) fn replace(&self, node: u64) -> Option<u64> {
+        let mut lost = self.lost.borrow_mut();
+        let fresh = self.shared.nodes + lost.len() as u64 + 1;
+        let (machine, _) = (self.machines.get(&node)?, self.machines.get(&fresh)?);
+        machine.lose_devices();
+        lost.insert(node);
+        self.shared.replaces.lock().unwrap_or_else(PoisonError::into_inner).insert(fresh, node);
+        self.shared.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
+        for seat in self.seats.lock().iter_mut().filter(|seat| **seat == node) {
+            *seat = fresh;
+        }
+        Some(fresh)
+    }
 }
 
 /// What a node's process does from start to end.
@@ -92,7 +163,8 @@ async fn boot(
     node: u64,
 ) -> Result<(), String> {
     shared.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
-    let peers = (1..=shared.nodes).filter(|n| *n != node).map(|n| (NodeId(n), address(n))).collect();
+    let all = 1..=shared.nodes + SPARES;
+    let peers = all.filter(|n| *n != node).map(|n| (NodeId(n), address(n))).collect();
     let secure = Arc::new(PlainHello::new(NodeId(node)));
     let dir = PathBuf::from("/data");
     let listen = format!("0.0.0.0:{RPC}");
@@ -101,11 +173,13 @@ async fn boot(
     options.doors = Doors { rpc: address(node), ..Doors::default() };
     options.peers = peers;
     // Small, so that rolls, recycling, snapshots and cleaning happen within a run.
-    options.group_options = |group| GroupOptions { segment_bytes: 512 << 10, log_keep: 300, ..group };
-    options.store_options = StoreOptions { segment_bytes: 12 << 20, ..StoreOptions::default() };
-    options.limits = Limits { sweep: std::time::Duration::from_secs(10), ..Limits::default() };
+    let (segment_bytes, log_keep) = (shared.plan.log_segment, shared.plan.log_keep);
+    options.group_options = Box::new(move |group| GroupOptions { segment_bytes, log_keep, ..group });
+    options.store_options =
+        StoreOptions { segment_bytes: shared.plan.chunk_segment, ..StoreOptions::default() };
+    options.limits = Limits { sweep: Duration::from_secs(10), ..Limits::default() };
     let started = Arc::new(Node::start(options).await.map_err(|e| e.to_string())?);
-    let known = shared.joined.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&node);
+    let known = shared.joined.lock().unwrap_or_else(PoisonError::into_inner).contains(&node);
     if !known {
         join(&host, &started, &shared, node).await?;
     }
@@ -114,7 +188,7 @@ async fn boot(
     door::serve(host, started.objects()).await
 }
 
-/// The first node forms the site; the others are let in by it.
+/// The first node forms the site; the others are let in by one that serves.
 async fn join(host: &Host, started: &Node, shared: &Arc<Shared>, node: u64) -> Result<(), String> {
     if node == 1 {
         let site = NewSite {
@@ -127,34 +201,46 @@ async fn join(host: &Host, started: &Node, shared: &Arc<Shared>, node: u64) -> R
         };
         started.init_site(site, &shared.root).await.map_err(|e| e.to_string())?;
     } else {
-        loop {
-            let first = {
-                let running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
-                // In order, so that ids are what the hosts are called.
-                running.get(&(node - 1)).and(running.get(&1)).cloned()
-            };
-            if let Some(first) = first {
-                let row = NodeRow {
-                    name: name(node),
-                    zone: format!("zona-{node}"),
-                    doors: Doors { rpc: address(node), ..Doors::default() },
-                    store: Default::default(),
-                    state: NodeState::Active,
-                    joined: Default::default(),
-                };
-                let group = first.group();
-                let create =
-                    Command::CreateJoinToken { hash: token(node), valid: i64::MAX / 2, replaces: None };
-                let made = group.propose(create, None).await.is_ok();
-                if made
-                    && group.propose(Command::AddNode { node: row, token: token(node) }, None).await.is_ok()
-                {
-                    break;
-                }
-            }
-            benteng_host::sleep(&*host.clock, std::time::Duration::from_millis(200)).await;
+        let mut tries = 0;
+        while !let_in(shared, node, host.clock.now().since(Mono(Duration::ZERO)).as_micros()).await {
+            tries += 1;
+            tracing::info!(node, tries, "the site has not let this node in yet");
+            // Longer than any proposal lives: what was not answered is applied by then, or never.
+            benteng_host::sleep(&*host.clock, Duration::from_secs(6)).await;
         }
     }
-    shared.joined.lock().unwrap_or_else(PoisonError::into_inner).insert(node, true);
+    shared.joined.lock().unwrap_or_else(PoisonError::into_inner).insert(node);
     Ok(())
+}
+
+/// One try to have a node let in: in the order of their numbers, so that ids are what hosts are called.
+async fn let_in(shared: &Shared, node: u64, at: u128) -> bool {
+    let replaces = shared.replaces.lock().unwrap_or_else(PoisonError::into_inner).get(&node).copied();
+    let by = {
+        let running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+        match replaces {
+            Some(_) => running.values().next().cloned(),
+            None => running.get(&(node - 1)).and(running.get(&1)).cloned(),
+        }
+    };
+    let Some(group) = by.map(|by| by.group().clone()) else { return false };
+    // An earlier try may have been applied without an answer.
+    let Ok(view) = group.read().await else { return false };
+    if query::nodes(&*view).is_ok_and(|rows| rows.iter().any(|(_, row)| row.name == name(node))) {
+        return true;
+    }
+    let (token, replaces) = (token(node, at), replaces.map(NodeId));
+    let create = Command::CreateJoinToken { hash: token, valid: i64::MAX / 2, replaces };
+    if group.propose(create, None).await.is_err() {
+        return false;
+    }
+    let row = NodeRow {
+        name: name(node),
+        zone: format!("zona-{node}"),
+        doors: Doors { rpc: address(node), ..Doors::default() },
+        store: Default::default(),
+        state: NodeState::Active,
+        joined: Default::default(),
+    };
+    group.propose(Command::AddNode { node: row, token }, None).await.is_ok()
 }

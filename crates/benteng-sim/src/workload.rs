@@ -9,6 +9,7 @@ use rand::RngExt;
 use crate::SimRng;
 use crate::door::{self, Ask, Say};
 use crate::history::{Call, Operation, Told, Value};
+use crate::site::Seats;
 
 /// Everything that clients did, and what they saw that must never be seen.
 #[derive(Clone, Default)]
@@ -29,11 +30,17 @@ impl Record {
     }
 
     fn add(&self, operation: Operation) {
+        tracing::info!("{operation}");
         let mut recorded = self.lock();
         if matches!(operation.told, Told::Done | Told::Read(_) | Told::Refused) {
             recorded.acknowledged += 1;
         }
         recorded.operations.push(operation);
+    }
+
+    /// A listing was answered: it says something of every key and counts once.
+    fn listed(&self) {
+        self.lock().acknowledged += 1;
     }
 
     fn wrong(&self, what: String) {
@@ -60,8 +67,8 @@ impl Record {
 pub(crate) struct Client {
     /// Its number.
     pub number: u32,
-    /// Nodes, by name.
-    pub nodes: Vec<String>,
+    /// Who sits where: a replaced node leaves its seat to the fresh one.
+    pub seats: Seats,
     /// Keys that all clients share.
     pub keys: usize,
     /// Its part of the seed.
@@ -76,6 +83,10 @@ pub(crate) struct Client {
 
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(8);
+
+fn key(at: usize) -> String {
+    format!("kunci-{at:02}")
+}
 
 fn now() -> u64 {
     turmoil::sim_elapsed().map_or(0, |t| u64::try_from(t.as_micros()).unwrap_or(u64::MAX))
@@ -102,7 +113,7 @@ impl Client {
         let mut seen: Vec<Option<(Value, String)>> = vec![None; self.keys];
         while !stop() {
             let at = self.rng.random_range(0..self.keys);
-            let node = self.rng.random_range(0..self.nodes.len());
+            let node = self.rng.random_range(0..self.seats.count());
             self.one(&host, at, node, &mut seen).await;
             let pause = self.rng.random_range(0..=u64::try_from(self.pause.as_micros()).unwrap_or(0));
             benteng_host::sleep(&*host.clock, Duration::from_micros(pause)).await;
@@ -110,8 +121,11 @@ impl Client {
     }
 
     async fn one(&mut self, host: &Host, at: usize, node: usize, seen: &mut [Option<(Value, String)>]) {
-        let key = format!("kunci-{at}");
         let kind = self.rng.random_range(0..10_u32);
+        if kind == 0 && self.rng.random_bool(0.3) {
+            return self.list(host, node).await;
+        }
+        let key = key(at);
         let known = seen.get(at).cloned().flatten();
         let (call, ask) = match (kind, known) {
             (0..4, _) => (Call::Get, Ask::Get { key: key.clone() }),
@@ -119,6 +133,13 @@ impl Client {
             (5, _) => {
                 let (value, len) = (self.value(), self.len());
                 (Call::Create(value), Ask::Put { key: key.clone(), value, len, create: true, tag: None })
+            }
+            (7, _) if self.rng.random_bool(0.3) => {
+                let (value, len) = (self.value(), self.len());
+                // Parts but the last have 5 MiB at least: two of them are rare.
+                let two = self.rng.random_bool(0.05);
+                let (len, cut) = if two { (len + (5 << 20), Some(5 << 20)) } else { (len, None) };
+                (Call::Put(value), Ask::Upload { key: key.clone(), value, len, cut })
             }
             (6, Some((old, tag))) => {
                 let (value, len) = (self.value(), self.len());
@@ -133,6 +154,9 @@ impl Client {
         let invoked = now();
         let answer = self.ask(host, node, &ask).await;
         let returned = now();
+        if let Some(Say::Failed(why) | Say::Unknown(why)) = &answer {
+            tracing::info!("client {} node {node} {key}: {why}", self.number);
+        }
         let told = match (&answer, &call) {
             (Some(Say::Put(_)), Call::Put(_) | Call::Create(_) | Call::Replace(..)) => Told::Done,
             (Some(Say::Deleted), Call::Delete) => Told::Done,
@@ -164,9 +188,41 @@ impl Client {
         self.record.add(Operation { client: self.number, node, key, call, invoked, returned, told });
     }
 
+    /// Lists the bucket: one read of every key.
+    async fn list(&mut self, host: &Host, node: usize) {
+        let invoked = now();
+        let said = self.ask(host, node, &Ask::List).await;
+        let returned = now();
+        match said {
+            Some(Say::Listed(names)) => {
+                self.record.listed();
+                for at in 0..self.keys {
+                    let told = Told::Listed(names.contains(&key(at)));
+                    let (client, node) = (self.number, u32::try_from(node).unwrap_or(u32::MAX));
+                    self.record.add(Operation {
+                        client,
+                        node,
+                        key: key(at),
+                        call: Call::List,
+                        invoked,
+                        returned,
+                        told,
+                    });
+                }
+                if let Some(odd) = names.iter().find(|name| !(0..self.keys).any(|at| key(at) == **name)) {
+                    self.record.wrong(format!("a listing shows {odd}, which nobody wrote"));
+                }
+            }
+            Some(Say::Failed(_) | Say::Unknown(_)) | None => {}
+            Some(Say::Wrong(what)) => self.record.wrong(what),
+            Some(other) => self.record.wrong(format!("a listing was answered {other:?}")),
+        }
+        benteng_host::probe("client_answered");
+    }
+
     /// One question; `None`: no answer came.
     async fn ask(&self, host: &Host, node: usize, ask: &Ask) -> Option<Say> {
-        let name = self.nodes.get(node)?;
+        let name = self.seats.name(node)?;
         let addr = format!("{name}:{}", door::PORT);
         let dialogue = async {
             let mut stream = match host.net.connect(&addr).await {
@@ -185,7 +241,7 @@ impl Client {
     pub(crate) async fn read_all(&mut self, host: &Host, node: usize) {
         for at in 0..self.keys {
             for _ in 0..20 {
-                let key = format!("kunci-{at}");
+                let key = key(at);
                 let invoked = now();
                 let said = self.ask(host, node, &Ask::Get { key: key.clone() }).await;
                 if let Some(Say::Got(got)) = said {

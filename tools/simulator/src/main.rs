@@ -73,8 +73,9 @@ fn line(report: &Report) -> String {
     let kinds: Vec<String> = report.kinds.iter().map(|kind| format!("{kind:?}")).collect();
     let violations: Vec<String> = report.violations.iter().map(|v| v.replace(['\t', '\n'], " ")).collect();
     format!(
-        "report\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
+        "report\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
         report.seed,
+        report.entries,
         report.operations,
         report.acknowledged,
         report.faults,
@@ -88,6 +89,7 @@ fn line(report: &Report) -> String {
 struct Sum {
     seeds: u64,
     thin: Vec<u64>,
+    entries: u64,
     operations: u64,
     acknowledged: u64,
     faults: u64,
@@ -101,11 +103,12 @@ impl Sum {
         self.seeds += 1;
         let found = text.lines().find_map(|line| line.strip_prefix("report\t"));
         let fields: Vec<&str> = found.map(|line| line.split('\t').collect()).unwrap_or_default();
-        let [_, operations, acknowledged, faults, kinds, probes, violations] = fields[..] else {
+        let [_, entries, operations, acknowledged, faults, kinds, probes, violations] = fields[..] else {
             self.violations.push((seed, format!("the run ended without a report: {}", text.trim())));
             return;
         };
         let number = |text: &str| text.parse::<u64>().unwrap_or(0);
+        self.entries += number(entries);
         self.operations += number(operations);
         self.acknowledged += number(acknowledged);
         self.faults += number(faults);
@@ -170,8 +173,9 @@ fn many(seeds: &str, args: &Args) -> Result<ExitCode> {
     }
     writeln!(
         out,
-        "{} seeds, {} operations ({} answered), {} faults, {} probes, {} violations",
+        "{} seeds, {} log entries, {} operations ({} answered), {} faults, {} probes, {} violations",
         sum.seeds,
+        sum.entries,
         sum.operations,
         sum.acknowledged,
         sum.faults,

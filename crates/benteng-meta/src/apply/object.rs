@@ -32,7 +32,7 @@ pub(super) fn create_bucket(
     let row = BucketRow { id, owner: owner.to_owned(), created: now.at, key: wrapped.clone(), kek };
     tx.put(key::bucket(name), &row);
     tx.put(key::usage(id), &UsageRow::default());
-    Ok(Answer::Done)
+    Ok(Answer::Committed(now.at))
 }
 
 pub(super) fn delete_bucket(tx: &mut Tx<'_>, name: &str) -> Step<Answer> {

@@ -166,7 +166,7 @@ pub(super) fn filled(tx: &mut Tx<'_>, id: NodeId, groups: &[(PlacementGroup, Sta
 }
 
 /// Switches to the target once every node of it is filled and lacks nothing (O3).
-fn switch_if_ready(tx: &mut Tx<'_>, group: PlacementGroup, mut row: PlacementRow) -> Step<()> {
+fn switch_if_ready(tx: &mut Tx<'_>, group: PlacementGroup, mut row: PlacementRow) -> Result<()> {
     let Some(target) = row.target.clone() else { return Ok(()) };
     let all_filled = target.iter().all(|node| row.current.contains(node) || row.filled.contains(node));
     let prefix = key::repairs(group);
@@ -336,10 +336,15 @@ pub(super) fn cancel_repair(
         return Ok(());
     }
     for sequence in 0..chunks {
-        let row_key = key::repair(ChunkId { blob, part, attempt, sequence });
+        let chunk = ChunkId { blob, part, attempt, sequence };
+        let row_key = key::repair(chunk);
         if tx.has(&row_key)? {
             tx.delete(row_key);
             count_short(tx, -1)?;
+            // It may have been the last that a move waited for, and nobody else will look (O3).
+            let group = chunk.placement_group();
+            let row = placement(tx, group)?;
+            switch_if_ready(tx, group, row)?;
         }
     }
     Ok(())

@@ -74,7 +74,7 @@ pub(super) fn complete(tx: &mut Tx<'_>, complete: &CompleteUpload, now: Now) -> 
         let done: Option<CompletedRow> = tx.get(&key::completed(*upload))?;
         return match done {
             Some(done) if done.bucket == *bucket && done.key == *key && done.etag == complete.etag => {
-                Ok(Answer::Completed { etag: done.etag, checksum: done.checksum })
+                Ok(Answer::Completed { etag: done.etag, checksum: done.checksum, at: done.at })
             }
             _ => Err(Rejection::NoSuchUpload.into()),
         };
@@ -124,7 +124,7 @@ pub(super) fn complete(tx: &mut Tx<'_>, complete: &CompleteUpload, now: Now) -> 
     tx.put(key::completed(*upload), &done);
     tx.put(key::completed_order(now.seq, *upload), &Mark);
     forget_completions(tx, now)?;
-    Ok(Answer::Completed { etag: complete.etag, checksum: complete.checksum.clone() })
+    Ok(Answer::Completed { etag: complete.etag, checksum: complete.checksum.clone(), at: now.at })
 }
 
 /// The parts that the client listed, each checked against its row, and the size of the whole.

@@ -101,10 +101,10 @@ impl Site {
         options.limits.idle = Duration::from_millis(50);
         options.limits.sweep = Duration::from_secs(1);
         options.store_options.segment_bytes = 32 << 20;
-        options.group_options = |mut group| {
+        options.group_options = Box::new(|mut group| {
             group.segment_bytes = 4 << 20;
             group
-        };
+        });
         let node = Arc::new(runtime.spawn(Node::start(options)).await.unwrap().unwrap());
         self.nodes.insert(id, Running { node, runtime });
     }

@@ -1,0 +1,101 @@
+//! What a seed decides before its run begins: sizes, latencies, and which faults it knows. Runs
+//! that know few faults reach states that runs with all of them never do.
+//! Source: A. Groce et al., "Swarm testing", ISSTA 2012.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::SimRng;
+use crate::nemesis::Fault;
+
+/// Kinds that every run knows at least.
+const KINDS_MIN: usize = 7;
+
+/// The shape of one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Simulated time per step.
+    pub(crate) tick: Duration,
+    /// Entries that the Raft log keeps behind what is applied; few: who was away gets a snapshot.
+    pub(crate) log_keep: u64,
+    /// Size of a segment of the Raft log, bytes.
+    pub(crate) log_segment: u64,
+    /// Size of a segment of the chunk store, bytes.
+    pub(crate) chunk_segment: u64,
+    /// How long a write to the ordered store takes.
+    pub(crate) kv_write: RangeInclusive<Duration>,
+    /// How long a flush of it takes.
+    pub(crate) kv_flush: RangeInclusive<Duration>,
+    /// The longest pause of a client between two operations.
+    pub(crate) pause: Duration,
+    /// The longest pause between two strikes.
+    pub(crate) lull: Duration,
+    /// Faults that strike at random.
+    pub(crate) faults: Vec<Fault>,
+    /// When a node is replaced by a fresh one, if one is.
+    pub(crate) replace_after: Option<Duration>,
+}
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+impl Plan {
+    /// Draws one for a run whose work lasts `work`.
+    pub(crate) fn draw(rng: &mut SimRng, work: Duration) -> Plan {
+        let mut pick = |of: &[u64]| of[rng.random_range(0..of.len())];
+        let tick = ms(pick(&[1, 2, 5]));
+        let log_keep = pick(&[60, 150, 300]);
+        let log_segment = pick(&[256 << 10, 512 << 10, 2 << 20]);
+        let chunk_segment = pick(&[9 << 20, 12 << 20, 24 << 20]);
+        let kv_write = Duration::ZERO..=ms(pick(&[0, 2, 20]));
+        let kv_flush = Duration::ZERO..=ms(pick(&[0, 10, 300]));
+        let (pause, lull) = (ms(pick(&[60, 120, 240])), ms(pick(&[700, 1300, 2500])));
+        let mut left = Fault::AT_RANDOM.to_vec();
+        let mut faults = Vec::new();
+        while !left.is_empty() {
+            let fault = left.swap_remove(rng.random_range(0..left.len()));
+            if faults.len() < KINDS_MIN || rng.random_bool(0.6) {
+                faults.push(fault);
+            }
+        }
+        let replace_after = rng.random_bool(0.5).then(|| work.mul_f64(rng.random_range(0.1..0.8)));
+        Plan {
+            tick,
+            log_keep,
+            log_segment,
+            chunk_segment,
+            kv_write,
+            kv_flush,
+            pause,
+            lull,
+            faults,
+            replace_after,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_plan_knows_enough_faults_and_all_plans_together_know_all() {
+        let mut known = BTreeSet::new();
+        let mut replaced = 0;
+        for seed in 0..200 {
+            let plan = Plan::draw(&mut crate::stream(seed, "plan"), Duration::from_secs(60));
+            let kinds: BTreeSet<Fault> = plan.faults.iter().copied().collect();
+            assert!(kinds.len() >= KINDS_MIN, "seed {seed}: {kinds:?}");
+            assert_eq!(kinds.len(), plan.faults.len(), "no kind twice");
+            known.extend(kinds);
+            replaced += usize::from(plan.replace_after.is_some());
+        }
+        assert_eq!(known, Fault::AT_RANDOM.into_iter().collect());
+        assert!((50..150).contains(&replaced), "{replaced}");
+    }
+}
