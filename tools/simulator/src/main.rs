@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use benteng_sim::{Probes, Report, Scale};
@@ -18,6 +18,9 @@ struct Args {
     /// Seeds to run, half-open: `0..60`.
     #[arg(long, conflicts_with_all = ["replay", "one"])]
     seeds: Option<String>,
+    /// Replays each of the seeds twice and holds the two traces against each other.
+    #[arg(long, requires = "seeds")]
+    twice: bool,
     /// Runs one seed; standard output is its trace alone.
     #[arg(long, conflicts_with = "one")]
     replay: Option<u64>,
@@ -32,10 +35,14 @@ struct Args {
     jobs: usize,
 }
 
+/// A seed that takes longer (most take seconds) is taken for one that spins.
+const HANG: Duration = Duration::from_secs(20 * 60);
+
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
     let scale = Scale { work: Duration::from_secs(args.work), ..Scale::default() };
     match (&args.seeds, args.replay, args.one) {
+        (Some(seeds), None, None) if args.twice => twice(seeds, &args),
         (Some(seeds), None, None) => many(seeds, &args),
         (None, Some(seed), None) => {
             let report = simulate(seed, scale, true)?;
@@ -129,15 +136,50 @@ impl Sum {
     }
 }
 
-fn many(seeds: &str, args: &Args) -> Result<ExitCode> {
+fn range(seeds: &str) -> Result<(u64, u64)> {
     let (from, to) = seeds.split_once("..").context("seeds are written A..B, half-open")?;
-    let (from, to): (u64, u64) = (from.parse()?, to.parse()?);
+    Ok((from.parse()?, to.parse()?))
+}
+
+/// Two replays of a seed are equal, byte for byte, or the simulation is none.
+fn twice(seeds: &str, args: &Args) -> Result<ExitCode> {
+    let (from, to) = range(seeds)?;
+    let me = std::env::current_exe().context("cannot find this program")?;
+    let replay = |seed: u64| {
+        Command::new(&me)
+            .args(["--replay", &seed.to_string(), "--work", &args.work.to_string()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start a seed")
+    };
+    let bar = indicatif::ProgressBar::new(to.saturating_sub(from));
+    let mut differ = Vec::new();
+    for seed in from..to {
+        let (one, other) = (replay(seed)?, replay(seed)?);
+        // Both pipes are read at once: a full one would hold its process up.
+        let other = std::thread::spawn(move || other.wait_with_output());
+        let one = one.wait_with_output()?.stdout;
+        let other = other.join().map_err(|_| anyhow::anyhow!("reading a replay panicked"))??.stdout;
+        if one != other || one.is_empty() {
+            differ.push(seed);
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{} seeds replayed twice, {} differ: {differ:?}", to - from, differ.len())?;
+    Ok(if differ.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn many(seeds: &str, args: &Args) -> Result<ExitCode> {
+    let (from, to) = range(seeds)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = if args.jobs == 0 { cores } else { args.jobs };
     let me = std::env::current_exe().context("cannot find this program")?;
     let bar = indicatif::ProgressBar::new(to.saturating_sub(from));
     let mut sum = Sum::default();
-    let mut running = Vec::new();
+    let mut running: Vec<(u64, Instant, Child)> = Vec::new();
     let mut next = from;
     while next < to || !running.is_empty() {
         while running.len() < jobs && next < to {
@@ -147,11 +189,24 @@ fn many(seeds: &str, args: &Args) -> Result<ExitCode> {
                 .stderr(Stdio::piped())
                 .spawn()
                 .context("cannot start a seed")?;
-            running.push((next, child));
+            running.push((next, Instant::now(), child));
             next += 1;
         }
-        // In order: the oldest first; the others run on meanwhile.
-        let (seed, child) = running.remove(0);
+        let mut ended = None;
+        for (at, (_, since, child)) in running.iter_mut().enumerate() {
+            if child.try_wait()?.is_some() {
+                ended = Some(at);
+            } else if since.elapsed() > HANG {
+                // A spinning node holds the whole simulation up: a verdict like any other.
+                child.kill()?;
+                ended = Some(at);
+            }
+        }
+        let Some(at) = ended else {
+            std::thread::sleep(Duration::from_millis(20));
+            continue;
+        };
+        let (seed, _, child) = running.swap_remove(at);
         let output = child.wait_with_output()?;
         let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
         if !output.status.success() {

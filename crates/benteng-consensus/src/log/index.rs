@@ -81,12 +81,25 @@ impl Index {
             return Ok(());
         }
         self.truncate(id.index.checked_sub(1));
-        let expected = self.last().map_or(id.index, |last| last.index + 1);
-        if id.index != expected {
-            return Err(format!("a hole before index {}: expected {expected}", id.index));
+        // The first may stand behind a hole: a later purge of this segment freed the ones before it
+        // ([`Index::whole`] makes sure).
+        if let Some(last) = self.slots.back().map(|slot| slot.id.index)
+            && id.index != last + 1
+        {
+            return Err(format!("a hole before index {}: expected {}", id.index, last + 1));
         }
         self.slots.push_back(Slot { id, ticket: 0, place: Some(place), entry: None, bytes: 0 });
         Ok(())
+    }
+
+    /// After replay: whether the entries begin where the purged ones end. `Err` names the hole.
+    pub(super) fn whole(&self) -> Result<(), String> {
+        match (self.purged, self.first()) {
+            (Some(purged), Some(first)) if first != purged.index + 1 => {
+                Err(format!("a hole before index {first}: expected {}", purged.index + 1))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes everything behind `last_kept`.
@@ -140,5 +153,43 @@ impl Index {
             }
             self.evicted += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use benteng_journal::SegmentNo;
+
+    use super::*;
+    use crate::wire::WireLogId;
+
+    fn id(index: u64) -> LogId {
+        WireLogId { term: 1, index }.into()
+    }
+
+    fn replayed(index: &mut Index, n: u64) -> Result<(), String> {
+        index.replay(id(n), Place { segment: SegmentNo(1), offset: 4096, tag_len: 16, body_len: 32 })
+    }
+
+    /// Simulator, seed 10 of 2026-11-25: the newest segment began with purge 1158 and entry 1219; a
+    /// later purge in it had freed the segment between them, and the node never started again.
+    #[test]
+    fn j5_a_hole_that_a_later_purge_covers_is_none() {
+        let mut index = Index::default();
+        index.purge(id(1158));
+        assert_eq!(replayed(&mut index, 1219), Ok(()));
+        assert_eq!(replayed(&mut index, 1220), Ok(()));
+        assert!(index.whole().is_err(), "nothing has freed 1159 to 1218 yet");
+        index.purge(id(1219));
+        assert_eq!(index.whole(), Ok(()));
+        assert_eq!((index.first(), index.last()), (Some(1220), Some(id(1220))));
+    }
+
+    #[test]
+    fn a_hole_between_entries_is_damage() {
+        let mut index = Index::default();
+        assert_eq!(replayed(&mut index, 1), Ok(()));
+        assert!(replayed(&mut index, 3).is_err());
+        assert_eq!(index.whole(), Ok(()), "a log without purges begins where it begins");
     }
 }

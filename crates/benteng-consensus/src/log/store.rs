@@ -97,6 +97,7 @@ impl LogStore {
         let (journal, opened) =
             Journal::open(host.clone(), dir, store, journal_options, cipher, visit).await?;
         let found = absorb_checkpoint(&mut index, &opened);
+        index.whole().map_err(|why| benteng_journal::Error::Visitor(why.into()))?;
         let (completions, receiver) = mpsc::channel(COMPLETIONS);
         let shared = Arc::new(Shared {
             journal,
