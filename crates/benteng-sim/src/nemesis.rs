@@ -30,6 +30,8 @@ pub enum Fault {
     Isolation,
     /// Messages between two nodes are held back for a while.
     Hold,
+    /// Messages between two nodes get lost at random: their streams stall for ever.
+    Loss,
     /// Messages take long.
     Slow,
     /// A node's process stands still.
@@ -50,7 +52,7 @@ pub enum Fault {
 
 impl Fault {
     /// The ones that strike at random.
-    pub(crate) const AT_RANDOM: [Fault; 15] = [
+    pub(crate) const AT_RANDOM: [Fault; 16] = [
         Fault::Kill,
         Fault::PowerLoss,
         Fault::SitePowerLoss,
@@ -59,6 +61,7 @@ impl Fault {
         Fault::OneWay,
         Fault::Isolation,
         Fault::Hold,
+        Fault::Loss,
         Fault::Slow,
         Fault::Pause,
         Fault::Clock,
@@ -272,6 +275,13 @@ impl Nemesis {
                 let until = self.for_a_while(now, 200, 3000);
                 self.cuts.push((node, other, until, fault));
             }
+            Fault::Loss => {
+                let rate = self.rng.random_range(0.01..0.2);
+                self.note(fault, &format!("{} {} {rate:.3}", name(node), name(other)));
+                sim.set_link_fail_rate(name(node), name(other), rate);
+                let until = self.for_a_while(now, 200, 3000);
+                self.cuts.push((node, other, until, fault));
+            }
             Fault::Slow => {
                 let latency = Duration::from_millis(self.rng.random_range(20..200));
                 self.note(fault, &format!("{latency:?}"));
@@ -335,6 +345,8 @@ impl Nemesis {
                 self.cuts.push((a, b, until, fault));
             } else if fault == Fault::Hold {
                 sim.release(name(a), name(b));
+            } else if fault == Fault::Loss {
+                sim.set_link_fail_rate(name(a), name(b), 0.0);
             } else {
                 sim.repair(name(a), name(b));
             }
