@@ -323,9 +323,8 @@ impl Group {
 
     /// Whether anything was ever written to the group's log here.
     pub fn has_history(&self) -> bool {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.last_log_index.is_some() || metrics.purged.is_some()
+        // Of the log itself: raft's metrics say nothing before its task has run for the first time.
+        !self.inner.log.is_empty()
     }
 
     /// Counters of the log's journal.

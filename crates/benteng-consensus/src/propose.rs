@@ -151,6 +151,8 @@ async fn settle(
             }
             Err(_) => break,
         }
+        // A node that stops, or an unreachable leader, answers at once.
+        benteng_host::sleep(&*inner.host.clock, RETRY).await;
     }
     Err(Error::Unknown { why })
 }

@@ -75,6 +75,8 @@ async fn i1_what_was_answered_survives_the_restart_of_all() {
     }
     for node in 1..=3 {
         trio.start(node).await;
+        // Whoever has none forms a site anew.
+        assert!(trio.had_history(node), "S3: node {node} says at its start that its log was never written");
     }
     let view = trio.read(2).await;
     for i in 0..50 {
@@ -121,4 +123,27 @@ async fn s3_a_node_that_lost_its_log_does_not_start() {
     trio.lose_log(3);
     let error = trio.try_start(3).await.err().map(|e| e.to_string()).unwrap_or_default();
     assert!(error.contains("S3") && error.contains("--replace"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i7_boots_in_a_row_leave_a_bounded_log() {
+    let mut trio = Trio::formed().await;
+    for boot in 0..20 {
+        trio.kill(1);
+        trio.start(1).await;
+        let written = || async {
+            let name = format!("user-{boot}");
+            let answer = trio.group(2).propose(create_user(&name), None).await;
+            answer.is_ok() || has_user(&trio.read(2).await, &name)
+        };
+        until("a command is taken", written).await;
+        let seen = || async { has_user(&trio.group(1).local().expect("readable"), &format!("user-{boot}")) };
+        until("node 1 has it as well", seen).await;
+    }
+    // Twice the segments that are kept, a spare, the watermark, one that is being recycled.
+    until("the log lies in few files", || async { trio.log_files(1) <= 16 + 3 }).await;
+    trio.kill(1);
+    trio.start(1).await;
+    let view = trio.read(1).await;
+    assert!((0..20).all(|boot| has_user(&view, &format!("user-{boot}"))), "I1: after a purge all is there");
 }

@@ -16,12 +16,18 @@ use crate::wire::WireClock;
 
 /// How often it is looked whether the log may be purged.
 const TURN: Duration = Duration::from_secs(1);
+/// Each boot begins a segment, however little it writes: beyond this many the older ones are
+/// purged though they hold few entries, so that boots in a row take bounded room (I7).
+const SEGMENTS_MAX: usize = 16;
+/// What such a purge leaves, for followers that are behind.
+const SEGMENTS_KEPT: usize = 8;
 /// The leader reads the members' clocks as often as it sends heartbeats.
 const CLOCK_TURN: Duration = Duration::from_millis(250);
 /// A clock report that took longer is too old.
 const CLOCK_DEADLINE: Duration = Duration::from_millis(250);
 
-/// Flushes, snapshots and purges whenever the log has grown by half of what is kept.
+/// Flushes, snapshots and purges whenever the log has grown by half of what is kept, or lies in
+/// too many segments.
 pub(crate) async fn run(inner: Weak<Inner>) {
     loop {
         let Some(group) = inner.upgrade() else { return };
@@ -38,7 +44,11 @@ async fn purge(group: &Inner) -> Result<(), String> {
     let metrics = group.raft.metrics().borrow_watched().clone();
     let applied = metrics.last_applied.map_or(0, |id| id.index);
     let purged = metrics.purged.map_or(0, |id| id.index);
-    if applied.saturating_sub(purged) <= group.log_keep + group.log_keep / 2 {
+    let too_long = applied.saturating_sub(purged) > group.log_keep + group.log_keep / 2;
+    let crowded = group.log.segments() > SEGMENTS_MAX;
+    // What is not applied yet stays: a purge that frees nothing is not tried each second.
+    let older = if crowded { group.log.last_before_newest(SEGMENTS_KEPT).min(applied) } else { 0 };
+    if !too_long && older <= purged {
         return Ok(());
     }
     // The builder captures the state and flushes it: what it covers is durable (S4).
@@ -49,7 +59,8 @@ async fn purge(group: &Inner) -> Result<(), String> {
     };
     let metrics = ready.metrics(covered, "snapshot for a purge").await.map_err(|e| e.to_string())?;
     let snapshot = metrics.snapshot.map_or(0, |id| id.index);
-    let upto = snapshot.saturating_sub(group.log_keep);
+    let by_length = if too_long { snapshot.saturating_sub(group.log_keep) } else { 0 };
+    let upto = by_length.max(older.min(snapshot));
     group.raft.trigger().purge_log(upto).await.map_err(|e| e.to_string())?;
     tracing::info!(log_index = upto, "raft log purged");
     Ok(())

@@ -36,7 +36,7 @@ struct Args {
 }
 
 /// A seed that takes longer (most take seconds) is taken for one that spins.
-const HANG: Duration = Duration::from_secs(20 * 60);
+const HANG: Duration = Duration::from_secs(10 * 60);
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();

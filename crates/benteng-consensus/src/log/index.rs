@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use benteng_journal::Place;
+use benteng_journal::{Place, SegmentNo};
 
 use crate::types::{Entry, EntryPayload, LogId, Vote};
 
@@ -56,6 +56,12 @@ impl Index {
     fn position(&self, index: u64) -> Option<usize> {
         let offset = index.checked_sub(self.first()?)?;
         usize::try_from(offset).ok().filter(|at| *at < self.slots.len())
+    }
+
+    /// The last of the leading entries that lie in segments before this one; 0: there are none.
+    pub(super) fn last_before(&self, segment: SegmentNo) -> u64 {
+        let older = |slot: &&Slot| slot.place.is_some_and(|place| place.segment < segment);
+        self.slots.iter().take_while(older).last().map_or(0, |slot| slot.id.index)
     }
 
     pub(super) fn slot(&self, index: u64) -> Option<&Slot> {

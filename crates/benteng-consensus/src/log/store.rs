@@ -134,6 +134,25 @@ impl LogStore {
         durable.wait_for(|done| *done >= ticket).await.map(drop).map_err(failed)
     }
 
+    /// Whether nothing was ever written to it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.index().last().is_none()
+    }
+
+    /// How many segments the log takes.
+    pub(crate) fn segments(&self) -> usize {
+        self.shared.journal.segments().len()
+    }
+
+    /// The last entry that must go so that at most `keep` segments are left; 0: none need go.
+    pub(crate) fn last_before_newest(&self, keep: usize) -> u64 {
+        let segments = self.shared.journal.segments();
+        let Some(first_kept) = segments.len().checked_sub(keep).and_then(|at| segments.get(at)) else {
+            return 0;
+        };
+        self.index().last_before(first_kept.number)
+    }
+
     /// Counters of the journal below: syncs, records, bytes.
     pub(crate) fn counters(&self) -> benteng_journal::Counters {
         self.shared.journal.counters()

@@ -41,6 +41,8 @@ impl Service for Late {
 /// A running node: openraft finds its host by the runtime, so each has one of its own.
 struct Running {
     group: Group,
+    /// What it said of its history in the moment in which it had started.
+    history: bool,
     _rpc: Arc<Rpc>,
     _server: Server,
     runtime: Runtime,
@@ -104,6 +106,10 @@ impl Trio {
         &self.nodes[&node].group
     }
 
+    pub(super) fn had_history(&self, node: u64) -> bool {
+        self.nodes[&node].history
+    }
+
     pub(super) async fn read(&self, node: u64) -> View {
         for _ in 0..10 {
             if let Ok(view) = self.group(node).read().await {
@@ -127,8 +133,8 @@ impl Trio {
         let (root, addresses, log_keep) = (self.root.clone(), self.addresses.clone(), self.log_keep);
         let started = runtime.spawn(async move { open(node, dir, root, addresses, log_keep).await });
         match started.await.expect("starting does not panic") {
-            Ok((group, rpc, server)) => {
-                self.nodes.insert(node, Running { group, _rpc: rpc, _server: server, runtime });
+            Ok((group, history, rpc, server)) => {
+                self.nodes.insert(node, Running { group, history, _rpc: rpc, _server: server, runtime });
                 Ok(())
             }
             Err(e) => {
@@ -152,9 +158,13 @@ impl Trio {
     }
 
     fn end(running: Running) {
-        let Running { group, _rpc, _server, runtime } = running;
+        let Running { group, _rpc, _server, runtime, .. } = running;
         runtime.shutdown_background();
         drop((group, _rpc, _server));
+    }
+
+    pub(super) fn log_files(&self, node: u64) -> usize {
+        std::fs::read_dir(self.node_dir(node).join("raft")).expect("the log is there").count()
     }
 
     pub(super) fn lose_log(&self, node: u64) {
@@ -175,7 +185,7 @@ async fn open(
     root: Arc<RootKey>,
     addresses: BTreeMap<NodeId, String>,
     log_keep: u64,
-) -> crate::Result<(Group, Arc<Rpc>, Server)> {
+) -> crate::Result<(Group, bool, Arc<Rpc>, Server)> {
     let host: Host = real::host();
     host.disk.create_dir_all(&dir).await.expect("a directory");
     let late = Arc::new(Late::default());
@@ -215,8 +225,9 @@ async fn open(
     options.segment_bytes = 256 << 10;
     options.log_keep = log_keep;
     let group = Group::start(options).await?;
+    let history = group.has_history();
     assert!(late.0.set(group.service()).is_ok(), "set once");
-    Ok((group, rpc, server.expect("the port is free again")))
+    Ok((group, history, rpc, server.expect("the port is free again")))
 }
 
 fn init_site() -> Command {
