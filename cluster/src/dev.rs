@@ -7,9 +7,9 @@ mod demo; // the sample data and the query over it
 mod endpoints; // endpoints.env
 mod ports; // which ports the nodes have
 mod site; // the directory: root key, configurations, formation
+mod watch; // looks after the nodes once they serve
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,12 +19,6 @@ use crate::config::LogFormat;
 use crate::files::{create_private_dir, hold};
 use crate::{log, output};
 use site::Site;
-
-/// How often children and requests are looked at.
-const TICK: Duration = Duration::from_millis(100);
-/// How long `--supervise` waits before it starts a node again; doubled while it keeps dying.
-const RESTART_AFTER: Duration = Duration::from_secs(1);
-const RESTART_AFTER_MAX: Duration = Duration::from_secs(30);
 
 /// Runs a site until it is told to stop, or asks one that runs to start a node again.
 pub(crate) async fn run(args: DevArgs) -> Result<ExitCode> {
@@ -66,31 +60,5 @@ async fn live(site: &mut Site, args: &DevArgs) -> Result<()> {
         output::print(&demo::run(site).await?)?;
     }
     output::print("ready\n")?;
-    let mut pause = RESTART_AFTER;
-    loop {
-        tokio::time::sleep(TICK).await;
-        for index in site.newly_dead()? {
-            tracing::warn!(node = index, "node ended; `benteng dev --restart-node` starts it again");
-            if args.supervise {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(RESTART_AFTER_MAX);
-                if let Err(error) = site.restart(index).await {
-                    tracing::error!(node = index, error = format!("{error:#}"), "node was not started again");
-                } else {
-                    pause = RESTART_AFTER;
-                }
-            }
-        }
-        for request in control::pending(site.dir())? {
-            let outcome = site.restart(request.node).await;
-            if let Err(error) = &outcome {
-                tracing::error!(
-                    node = request.node,
-                    error = format!("{error:#}"),
-                    "node was not started again"
-                );
-            }
-            control::answer(site.dir(), &request, &outcome)?;
-        }
-    }
+    watch::run(site, args.supervise).await
 }

@@ -23,7 +23,7 @@ use crate::output::table;
 use crate::unseal;
 
 /// A node that does not serve by then has a reason that its log tells.
-const READY_WITHIN: Duration = Duration::from_secs(75);
+pub(super) const READY_WITHIN: Duration = Duration::from_secs(75);
 /// How long the site may take to keep all of its copies.
 const GROWN_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -35,6 +35,8 @@ struct Slot {
     child: Option<Child>,
     /// Its last process id, kept when it has ended.
     pid: u32,
+    /// Its last node id, kept while its directory is empty.
+    id: Option<u64>,
 }
 
 /// A development site.
@@ -73,7 +75,7 @@ impl Site {
             root
         };
         let ports = ports::allocate(&dir.join("ports.json"), nodes, base_port)?;
-        let slots = ports.into_iter().map(|ports| Slot { ports, child: None, pid: 0 }).collect();
+        let slots = ports.into_iter().map(|ports| Slot { ports, child: None, pid: 0, id: None }).collect();
         let site = Site { dir: dir.to_owned(), root, host, slots };
         for index in site.indices() {
             create_private_dir(&node_dir(&site.dir, index))?;
@@ -176,7 +178,8 @@ impl Site {
         self.wait_ready(&formed).await?;
         for index in self.indices() {
             if !formed.contains(&index) {
-                self.join(index).await?;
+                let via = self.another_that_serves(index).await?;
+                self.join(index, &via.context("no other node serves any more")?).await?;
                 self.spawn(index)?;
                 self.wait_ready(&[index]).await?;
                 formed.push(index);
@@ -205,18 +208,45 @@ impl Site {
         tracing::warn!("the site does not keep all of its copies yet; see `benteng site status`");
     }
 
-    /// Starts a node again; on an emptied directory it joins as a replacement, under a new id.
-    pub(super) async fn restart(&mut self, index: u8) -> Result<()> {
+    /// Starts a node again, without waiting until it serves. A node that runs is stopped before.
+    /// On an emptied directory nothing starts yet: [`Site::comes_up`] lets a replacement join.
+    pub(super) async fn begin_restart(&mut self, index: u8) -> Result<()> {
         if let Some(running) = self.slot(index)?.child.take() {
             running.stop().await;
         }
         create_private_dir(&node_dir(&self.dir, index))?;
-        if Formation::load_dir(&node_dir(&self.dir, index))?.is_none() {
-            self.join(index).await?;
+        if Formation::load_dir(&node_dir(&self.dir, index))?.is_some() {
+            self.spawn(index)?;
         }
+        Ok(())
+    }
+
+    /// Goes on with a node that was begun: whether it serves by now. A replacement joins, under a
+    /// new id, as soon as another node serves that can let it in.
+    ///
+    /// Errors: as [`Site::is_ready`]; the join was refused.
+    pub(super) async fn comes_up(&mut self, index: u8) -> Result<bool> {
+        let formed = Formation::load_dir(&node_dir(&self.dir, index))?.is_some();
+        if self.slot(index)?.child.is_some() || formed {
+            return self.is_ready(index).await;
+        }
+        let Some(via) = self.another_that_serves(index).await? else { return Ok(false) };
+        self.join(index, &via).await?;
         self.spawn(index)?;
-        self.wait_ready(&[index]).await?;
-        self.write_endpoints()
+        Ok(false)
+    }
+
+    /// Whether a node serves.
+    ///
+    /// Errors: it is not running, or has ended; [`Site::newly_dead`] still tells of it.
+    pub(super) async fn is_ready(&mut self, index: u8) -> Result<bool> {
+        let Some(child) = &mut self.slot(index)?.child else {
+            bail!("node {index} ended before it served; its log above says why");
+        };
+        if let Some(status) = child.ended()? {
+            bail!("node {index} ended before it served ({status}); its log above says why");
+        }
+        Ok(self.client(index)?.is_ready().await)
     }
 
     /// Nodes that have ended since the last look.
@@ -261,17 +291,7 @@ impl Site {
     async fn wait_ready(&mut self, indices: &[u8]) -> Result<()> {
         let until = Instant::now() + READY_WITHIN;
         for index in indices {
-            let client = self.client(*index)?;
-            while !client.is_ready().await {
-                let slot = self.slot(*index)?;
-                let ended = match &mut slot.child {
-                    Some(child) => child.ended()?,
-                    None => bail!("node {index} is not running"),
-                };
-                if let Some(status) = ended {
-                    slot.child = None;
-                    bail!("node {index} ended before it served ({status}); its log above says why");
-                }
+            while !self.is_ready(*index).await? {
                 if Instant::now() > until {
                     bail!(
                         "node {index} does not serve after {} s; its log above says why",
@@ -284,17 +304,19 @@ impl Site {
         Ok(())
     }
 
-    /// Lets a node in through another that serves. A member of its name is replaced: its directory is empty.
-    async fn join(&self, index: u8) -> Result<()> {
-        let mut via = None;
+    /// The admin API of any other node that serves.
+    async fn another_that_serves(&self, index: u8) -> Result<Option<Client>> {
         for other in self.indices().filter(|other| *other != index) {
             let client = self.client(other)?;
             if client.is_ready().await {
-                via = Some(client);
-                break;
+                return Ok(Some(client));
             }
         }
-        let via = via.context("no other node serves; start one of them first")?;
+        Ok(None)
+    }
+
+    /// Lets a node in through another. A member of its name is replaced: its directory is empty.
+    async fn join(&self, index: u8, via: &Client) -> Result<()> {
         let name = format!("node-{index}");
         let members: Vec<NodeStatus> = via.get(&["nodes"], &[]).await?;
         let replaces =
@@ -305,17 +327,20 @@ impl Site {
         let token: NewToken =
             via.post(&["tokens"], &TokenRequest { valid_seconds: Some(600), replaces }).await?;
         let config = config::load(Some(&self.config_file(index)))?;
-        formation::join(&config, &self.root, &via, &token.token).await?;
+        formation::join(&config, &self.root, via, &token.token).await?;
         Ok(())
     }
 
-    fn write_endpoints(&self) -> Result<()> {
+    /// Writes `endpoints.env` with what is true now.
+    pub(super) fn write_endpoints(&mut self) -> Result<()> {
         let mut nodes = Vec::new();
-        for (index, slot) in self.indices().zip(&self.slots) {
+        for (index, slot) in (1_u8..).zip(&mut self.slots) {
             let dir = node_dir(&self.dir, index);
-            let formation = Formation::load_dir(&dir)?;
-            let formation = formation.with_context(|| format!("node {index} has lost its node.json"))?;
-            nodes.push(Endpoint { id: formation.node, pid: slot.pid, ports: slot.ports, dir });
+            if let Some(formation) = Formation::load_dir(&dir)? {
+                slot.id = Some(formation.node);
+            }
+            let id = slot.id.with_context(|| format!("node {index} has lost its node.json"))?;
+            nodes.push(Endpoint { id, pid: slot.pid, ports: slot.ports, dir });
         }
         let text = endpoints::text(&self.root, &nodes);
         write_atomic(&self.endpoints_file(), text.as_bytes(), Readers::Owner)
