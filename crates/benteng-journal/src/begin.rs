@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use benteng_host::{File, Host, Open, probe, random_array, random_u64};
 use bytes::Bytes;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::base::{Base, Closed};
@@ -191,6 +192,27 @@ impl Ground {
         self.only_full(renamed).await?;
         sync_dir(&self.host, &self.dir).await;
         Ok(())
+    }
+
+    /// Gives back the room behind the last record of an earlier boot's segment: boots in a row would
+    /// else leave a whole segment each. Only once the next segment has its name: its base says where
+    /// this one ends (J4), so that both lengths are right after a crash, and nothing waits for the new
+    /// one to be durable. Not at a roll: the whole file becomes a spare once it is released, which is
+    /// room that a full device cannot take away (O6).
+    pub(crate) async fn trim(&self, path: &Path, end: u64, len: u64) {
+        if len.saturating_sub(end) < (self.options.segment_bytes / 16).max(HEADER_BYTES) {
+            // A full segment: it is worth more as a spare, once it is released.
+            return;
+        }
+        let cut = async {
+            let file = self.host.disk.open(path, Open::Write).await?;
+            file.set_len(end).await
+        };
+        match cut.await {
+            Ok(()) => probe("journal_segment_trimmed"),
+            // It only takes more room than it must.
+            Err(error) => warn!(%error, "the unused end of a journal segment is not given back"),
+        }
     }
 
     /// Passes on success and a full device; anything else ends the process.

@@ -167,7 +167,7 @@ impl Journal {
         let segment = table.insert(active.closed(), false, Some(active.reader()));
         for number in &found.segments {
             if table.get(*number).is_none() {
-                // Released before the last process ended, its file not recycled any more.
+                // No base names it: released before the last process ended, or idle all its life.
                 table.insert(crate::base::Closed::empty(*number), true, None);
                 table.release(*number, &spares.errands);
             }

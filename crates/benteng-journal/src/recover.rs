@@ -316,6 +316,7 @@ impl<'a> Recovery<'a> {
         self.live.insert(closed.number, closed);
         // A segment without records of callers is needed by nobody: boots in a row take no room.
         let idle: Vec<SegmentNo> = self.live.values().filter(|c| c.history == 0).map(|c| c.number).collect();
+        let kept = closed.history > 0;
         self.live.retain(|_, closed| closed.history > 0);
         let sticky = self.sticky.list();
         let plan = Plan {
@@ -328,7 +329,11 @@ impl<'a> Recovery<'a> {
             need: 0,
         };
         let (active, places) = self.ground.begin(plan).await?;
-        idle.iter().for_each(|number| self.table.release(*number, &self.ground.spares.errands));
+        // Their files are recycled by whoever opens the journal, with all that no base names.
+        idle.iter().for_each(|number| self.table.forget(*number));
+        if kept {
+            self.ground.trim(&self.table.path(closed.number), closed.end, newest.len).await;
+        }
         for (place, record) in places.into_iter().zip(tail) {
             let plain = record.sealed.then(|| record.body.clone());
             let body = if self.ground.options.replay == Replay::Bodies { plain } else { None };

@@ -157,38 +157,45 @@ impl Spares {
     pub(crate) async fn keep(self: Arc<Spares>, mut errands: UnboundedReceiver<Errand>) {
         let mut retry = RETRY_MIN;
         loop {
-            let mut wait = None;
+            // What was released comes first: a file that is recycled need not be made.
+            while let Ok(errand) = errands.try_recv() {
+                self.run(errand).await;
+            }
+            let mut wait = RETRY_MAX;
             if self.count() < self.target {
                 match self.make().await {
-                    Ok(()) => retry = RETRY_MIN,
+                    Ok(()) => {
+                        retry = RETRY_MIN;
+                        if self.count() < self.target {
+                            continue;
+                        }
+                    }
                     Err(error) => {
                         if error.is_full() {
                             probe("journal_spare_finds_no_room");
                         } else {
                             warn!(%error, "journal has no spare segment ready");
                         }
-                        wait = Some(retry);
+                        wait = retry;
                         retry = (retry * 2).min(RETRY_MAX);
                     }
                 }
-            } else {
-                wait = Some(RETRY_MAX);
             }
-            let errand = match wait {
-                // Between two attempts at more spares, errands are run at once.
-                Some(wait) => timeout(&*self.host.clock, wait, errands.recv()).await.ok(),
-                None => errands.try_recv().ok().map(Some),
-            };
-            match errand {
-                Some(Some(Errand::Recycle(path))) => {
-                    if let Err(error) = self.recycle(&path).await {
-                        warn!(%error, "released journal segment is not recycled; the next start removes it");
-                        sleep(&*self.host.clock, RETRY_MIN).await;
-                    }
-                }
-                Some(Some(Errand::Taken)) | None => {}
-                Some(None) => return,
+            // Between two attempts at more spares, errands are run at once.
+            match timeout(&*self.host.clock, wait, errands.recv()).await {
+                Ok(Some(errand)) => self.run(errand).await,
+                Ok(None) => return,
+                Err(_elapsed) => {}
             }
+        }
+    }
+
+    async fn run(&self, errand: Errand) {
+        if let Errand::Recycle(path) = errand
+            && let Err(error) = self.recycle(&path).await
+        {
+            warn!(%error, "released journal segment is not recycled; the next start removes it");
+            sleep(&*self.host.clock, RETRY_MIN).await;
         }
     }
 }

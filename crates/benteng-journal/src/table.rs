@@ -90,6 +90,11 @@ impl Table {
         Table { disk, dir: dir.to_owned(), store, cipher, inner: Mutex::default() }
     }
 
+    /// Where the file of segment `number` lies.
+    pub(crate) fn path(&self, number: SegmentNo) -> PathBuf {
+        self.dir.join(segment_name(number))
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,7 +102,7 @@ impl Table {
     pub(crate) fn insert(&self, extent: Closed, sealed: bool, reader: Option<Arc<Reader>>) -> Arc<Segment> {
         let segment = Arc::new(Segment {
             number: extent.number,
-            path: self.dir.join(segment_name(extent.number)),
+            path: self.path(extent.number),
             state: Mutex::new(State { reader, extent, sealed, released: None }),
         });
         self.inner().segments.insert(extent.number, segment.clone());
@@ -114,6 +119,11 @@ impl Table {
 
     pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
         self.inner().segments.values().cloned().collect()
+    }
+
+    /// Forgets a segment that no base names any more, without telling anyone.
+    pub(crate) fn forget(&self, number: SegmentNo) {
+        drop(self.inner().segments.remove(&number));
     }
 
     /// Forgets a released segment; its file is recycled once nobody reads it.
@@ -147,7 +157,7 @@ impl Table {
 
     /// Opens the file of segment `number` and verifies its header.
     pub(crate) async fn open(&self, number: SegmentNo) -> Result<Reader, Error> {
-        let path = self.dir.join(segment_name(number));
+        let path = self.path(number);
         let file = match self.disk.open(&path, Open::Read).await {
             Ok(file) => file,
             // A file is renamed or removed only after its release is durable: a hole is damage (J5).

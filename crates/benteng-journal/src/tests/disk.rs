@@ -64,7 +64,10 @@ impl Disk for World {
     fn remove(&self, path: &Path) -> Fut<Result<()>> {
         let target = path.to_owned();
         self.io("remove", path, move |state| {
-            state.names.get(&target).ok_or_else(missing)?;
+            if !state.names.contains_key(&target) {
+                state.removed_in_vain.push(target);
+                return Err(missing());
+            }
             state.change(NameChange::Unlink(target));
             Ok(())
         })

@@ -81,6 +81,57 @@ fn j5_recycled_segment_shows_nothing_of_its_last_life() {
 }
 
 #[test]
+fn i7_idle_boots_in_a_row_take_no_room() {
+    let bench = Bench::new(31);
+    for boot in 0..20 {
+        bench.boot(async |journal, _, _| {
+            quiet(&bench).await;
+            // Clean stops and kills take turns.
+            if boot % 2 == 0 {
+                journal.close().await.expect("closes");
+            }
+        });
+    }
+    // One segment, one spare, the watermark; the last close may have left a released one.
+    let files = bench.world.files();
+    assert!(files.len() <= 4, "I7: 20 idle boots leave {files:?}");
+    let used = bench.world.used();
+    assert!(used <= 3 * bench.options.segment_bytes + 4096, "I7: 20 idle boots leave {used} bytes");
+    let twice = bench.world.removed_in_vain();
+    let twice: Vec<_> = twice.iter().filter(|path| path.extension().is_some_and(|e| e == "seg")).collect();
+    assert!(twice.is_empty(), "each segment is recycled once: {twice:?}");
+}
+
+#[test]
+fn i7_boots_that_write_little_leave_little() {
+    let bench = Bench::new(32);
+    for boot in 0..20 {
+        bench.boot(async |journal, _, seen| {
+            assert_eq!(tags(&seen).len(), boot, "I1: all that was acknowledged is there");
+            append(&journal, &format!("boot {boot}")).await;
+            quiet(&bench).await;
+            if boot % 2 == 0 {
+                journal.close().await.expect("closes");
+            }
+        });
+        if boot % 3 == 0 {
+            bench.world.power_loss(Loss::Random);
+        }
+    }
+    let used = bench.world.used();
+    // Header, base and record of each, and a segment and a spare of full size.
+    let bound = 20 * 8192 + 2 * bench.options.segment_bytes;
+    assert!(used <= bound, "I7: 20 boots with one record each leave {used} bytes, not {bound}");
+    bench.boot(async |journal, _, _| {
+        let newest = journal.newest();
+        journal.release(Release::Before(newest)).await.expect("releases");
+        quiet(&bench).await;
+    });
+    let files = bench.world.files();
+    assert!(files.len() <= 4, "I7: what is released is recycled or removed: {files:?}");
+}
+
+#[test]
 fn j5_leftovers_that_lie_exactly_where_records_are_expected_do_not_parse() {
     let mut bench = Bench::new(28);
     bench.options.release = ReleaseOrder::Any;

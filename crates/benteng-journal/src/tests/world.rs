@@ -67,6 +67,8 @@ struct State {
     names: BTreeMap<PathBuf, u64>,
     durable_names: BTreeMap<PathBuf, u64>,
     changes: Vec<NameChange>,
+    /// Files that were removed although they were not there.
+    removed_in_vain: Vec<PathBuf>,
 }
 
 impl State {
@@ -263,6 +265,11 @@ impl World {
         }
         let live: BTreeSet<u64> = state.names.values().copied().collect();
         state.inodes.retain(|id, _| live.contains(id));
+    }
+
+    /// Files that were removed although they were not there.
+    pub(crate) fn removed_in_vain(&self) -> Vec<PathBuf> {
+        self.state().removed_in_vain.clone()
     }
 
     /// Paths of all files.
