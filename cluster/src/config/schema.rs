@@ -162,8 +162,8 @@ pub(super) const KEYS: &[Key] = &[
         "log",
         "filter",
         Kind::Text,
-        "\"info,openraft=warn,s3s=off\"",
-        "What is logged, as in `info,benteng_consensus=debug`. s3s logs bodies of bad requests: leave it off.",
+        "\"info,openraft=error\"",
+        "What is logged, as in `info,benteng_consensus=debug`. Crates that are not ours are never heard below info.",
     ),
     key(
         "log",
