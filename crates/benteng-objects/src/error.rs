@@ -3,7 +3,7 @@
 use benteng_meta::Rejection;
 use benteng_meta::ids::*;
 
-use crate::ByteRange;
+use crate::{BODY_RATE_MIN, ByteRange};
 
 /// Result of a request.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -101,8 +101,8 @@ pub enum BodyError {
     /// The transfer coding is broken.
     #[error("its transfer coding is broken: {0}")]
     Coding(String),
-    /// The client was too slow.
-    #[error("no byte came for {0} s")]
+    /// The client sent less than [`BODY_RATE_MIN`] for this many seconds.
+    #[error("fewer than {BODY_RATE_MIN} bytes a second came for {0} s")]
     Slow(u64),
 }
 

@@ -36,6 +36,7 @@ mod limits; // every bound in one place
 mod loops; // the loops of a node
 mod node; // one node, put together
 mod objects; // the handle that doors use
+mod pace; // how slowly a client may send
 mod put; // PUT and COPY
 mod range; // ranges and read conditions
 mod read; // frames from the nearest good copy
@@ -57,5 +58,6 @@ pub use error::{BodyError, Error, Result};
 pub use limits::Limits;
 pub use node::{GroupSizes, NewSite, Node, NodeOptions};
 pub use objects::Objects;
+pub use pace::{BODY_RATE_MIN, Pace};
 pub use status::{NodeView, SiteStatus};
 pub use wire::Report;

@@ -56,7 +56,8 @@ pub struct S3Options {
     /// A request's head, or the next request of a kept connection, must be there within this. Also
     /// the bound of a TLS handshake.
     pub header_timeout: Duration,
-    /// A body must give bytes, and a client take bytes, at least this often.
+    /// A client must take bytes at least this often, and a body bring
+    /// [`BODY_RATE_MIN`](benteng_objects::BODY_RATE_MIN) on the average of this time.
     pub idle_timeout: Duration,
     /// Connections at once; more wait in the backlog of the system.
     pub connections_max: usize,

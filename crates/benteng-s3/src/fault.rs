@@ -2,7 +2,7 @@
 
 use benteng_identity::Denied;
 use benteng_meta::Rejection;
-use benteng_objects::{BodyError, Error};
+use benteng_objects::{BODY_RATE_MIN, BodyError, Error};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use s3s::{S3Error, S3ErrorCode};
 
@@ -162,7 +162,10 @@ pub(crate) fn body(error: &BodyError) -> S3Error {
         }
         BodyError::Slow(seconds) => fault(
             S3ErrorCode::RequestTimeout,
-            format!("Your socket connection to the server was not read from or written to for {seconds} s."),
+            format!(
+                "Your socket connection to the server was not read from or written to within the timeout \
+                 period: fewer than {BODY_RATE_MIN} bytes a second came for {seconds} s."
+            ),
         ),
     }
 }

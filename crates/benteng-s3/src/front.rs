@@ -23,6 +23,7 @@ use crate::condition::Conditions;
 use crate::fault::{self, fault, internal};
 use crate::names::{self, Hosts};
 use crate::sign::{self, Keys};
+use crate::xml;
 
 /// Largest XML body: 1000 keys of 1024 bytes, each byte written as `&#x1F;`, fit.
 const XML_MAX: u64 = 8 << 20;
@@ -174,6 +175,14 @@ impl Front {
         }
         drop(stream);
         let checked = checksum::check_whole(&call.headers, &body)?;
+        if let Some((code, at)) = xml::foreign(&body) {
+            // A parser that lets it pass would delete a key that no answer in XML can name.
+            let message = format!(
+                "The XML you provided holds character U+{code:04X} at byte {at}, which XML 1.0 cannot carry. \
+                 Nothing was done; keys with such characters are deleted one by one, by DELETE."
+            );
+            return Err(fault(S3ErrorCode::MalformedXML, message));
+        }
         if pairs.iter().any(|(name, _, _)| name == "delete") && !checked {
             // Whoever deletes a thousand keys by a body that arrived damaged cannot undo it.
             let message = "Missing required header for this request: Content-MD5 OR x-amz-checksum-*";

@@ -26,5 +26,6 @@ mod service; // the operations as s3s wants them
 mod sign; // who signed the request
 mod socket; // a client that stops reading is let go
 mod token; // continuation tokens
+mod xml; // what XML can carry
 
 pub use door::{Error, S3Door, S3Options};

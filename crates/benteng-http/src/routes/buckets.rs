@@ -1,6 +1,9 @@
 //! Buckets and the objects in them. Keys travel in the query (`?key=`), never in the path:
 //! clients normalise paths, and `a/../b` is a key of its own.
 
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,11 +11,12 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use benteng_host::real::SystemClock;
 use benteng_identity::{Action, Resource};
 use benteng_meta::query::Listed;
 use benteng_meta::{DeleteKey, Described, ObjectRow, SystemHeaders};
 use benteng_objects::{
-    BodyError, BodyIn, Bucket, GetOptions, Got, ListAfter, ListOptions, Objects, PutOptions,
+    BodyError, BodyIn, Bucket, GetOptions, Got, ListAfter, ListOptions, Objects, Pace, PutOptions,
 };
 use bytes::Bytes;
 use futures::StreamExt;
@@ -24,7 +28,7 @@ use crate::ApiError;
 use crate::api::{BucketInfo, BucketRequest, ObjectInfo, ObjectLine, Page, PutAnswer, rfc3339};
 use crate::caller::Caller;
 
-/// A body that stands still for longer is given up.
+/// A body that brings too little for so long is given up.
 const BODY_IDLE: Duration = Duration::from_secs(60);
 const MODIFIED: HeaderName = HeaderName::from_static("x-benteng-modified");
 const PARTS: HeaderName = HeaderName::from_static("x-benteng-parts");
@@ -235,14 +239,21 @@ async fn put_object(
 
 /// The body as the object layer takes it: what breaks off is an error, never an end.
 fn incoming(body: Body) -> BodyIn {
-    let chunks = body.into_data_stream();
-    Box::pin(futures::stream::unfold(Some(chunks), |chunks| async move {
-        let mut chunks = chunks?;
-        let next: Result<Bytes, BodyError> = match tokio::time::timeout(BODY_IDLE, chunks.next()).await {
+    let pace = Pace::new(Arc::new(SystemClock::new()), BODY_IDLE);
+    Box::pin(futures::stream::unfold(Some((body.into_data_stream(), pace)), |rest| async move {
+        let (mut chunks, mut pace) = rest?;
+        let next = poll_fn(|cx| match chunks.poll_next_unpin(cx) {
+            Poll::Ready(next) => Poll::Ready(Ok(next)),
+            Poll::Pending => pace.poll_late(cx).map(Err),
+        });
+        let next: Result<Bytes, BodyError> = match next.await {
             Ok(None) => return None,
-            Ok(Some(Ok(bytes))) => return Some((Ok(bytes), Some(chunks))),
+            Ok(Some(Ok(bytes))) => {
+                pace.came(bytes.len());
+                return Some((Ok(bytes), Some((chunks, pace))));
+            }
             Ok(Some(Err(_))) => Err(BodyError::Incomplete),
-            Err(_) => Err(BodyError::Slow(BODY_IDLE.as_secs())),
+            Err(()) => Err(BodyError::Slow(BODY_IDLE.as_secs())),
         };
         Some((next, None))
     }))

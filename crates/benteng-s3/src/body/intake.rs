@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use benteng_host::{Clock, Fut, sleep, timeout};
-use benteng_objects::{BodyError, BodyIn};
+use benteng_host::{Clock, timeout};
+use benteng_objects::{BodyError, BodyIn, Pace};
 use bytes::Bytes;
 use futures::Stream;
 use http_body::Body;
@@ -51,7 +51,7 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    /// Takes a body over; reading it fails once nothing came for `idle`.
+    /// Takes a body over; reading it fails once too little came for `idle` (see [`Pace`]).
     pub(crate) fn new(raw: Incoming, clock: Arc<dyn Clock>, idle: Duration) -> Arc<Intake> {
         let empty = raw.is_end_stream();
         Arc::new(Intake {
@@ -82,7 +82,7 @@ impl Intake {
         let stream = Reading {
             raw: self.lock().take(),
             intake: Arc::clone(self),
-            alarm: None,
+            pace: Pace::new(Arc::clone(&self.clock), self.idle),
             hash: plan.sha256.map(|wanted| (digest::Context::new(&digest::SHA256), wanted)),
             chunked: plan.chunked,
             buffer: Bytes::new(),
@@ -128,7 +128,7 @@ impl Intake {
 struct Reading {
     raw: Option<Incoming>,
     intake: Arc<Intake>,
-    alarm: Option<Fut<()>>,
+    pace: Pace,
     hash: Option<(digest::Context, [u8; 32])>,
     chunked: Option<Chunked>,
     buffer: Bytes,
@@ -162,9 +162,9 @@ impl Reading {
         self.intake.begun.store(true, Ordering::Relaxed);
         match Pin::new(raw).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.alarm = None;
                 // Trailers of HTTP itself mean nothing to S3.
                 let data = frame.into_data().unwrap_or_default();
+                self.pace.came(data.len());
                 self.intake.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
                 Poll::Ready(Some(Ok(data)))
             }
@@ -175,13 +175,9 @@ impl Reading {
             }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
-                let intake = &self.intake;
-                let alarm = self.alarm.get_or_insert_with(|| sleep(intake.clock.as_ref(), intake.idle));
-                if alarm.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                intake.broken.store(true, Ordering::Relaxed);
-                Poll::Ready(Some(Err(BodyError::Slow(intake.idle.as_secs()))))
+                std::task::ready!(self.pace.poll_late(cx));
+                self.intake.broken.store(true, Ordering::Relaxed);
+                Poll::Ready(Some(Err(BodyError::Slow(self.pace.window().as_secs()))))
             }
         }
     }

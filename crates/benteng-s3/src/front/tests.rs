@@ -233,6 +233,26 @@ async fn broken_bodies_have_their_codes() {
     }
 }
 
+#[tokio::test]
+async fn i7_a_body_that_trickles_ends_with_request_timeout() {
+    let mut stream = connect(Fake::default());
+    let head = format!("{}Content-Length: 1000000\r\n\r\n", signed("PUT", "k"));
+    stream.write_all(head.as_bytes()).await.expect("the server reads heads");
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let trickle = async {
+        // Never idle, never fast enough: 100 bytes a second at the most.
+        while writer.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let mut seen = String::new();
+    let read = reader.read_to_string(&mut seen);
+    let both = futures::future::join(read, trickle);
+    let (read, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("it is given up");
+    read.expect("the server answers");
+    assert!(seen.contains("<Code>RequestTimeout</Code>"), "{seen}");
+}
+
 /// Reads until the server closes.
 async fn talk_on(stream: &mut DuplexStream) -> String {
     let mut seen = String::new();

@@ -11,7 +11,7 @@ use super::{Ops, check_wishes, encodes, encrypted, etag, owner, page, signed};
 use crate::call::Call;
 use crate::checksum::{self, set_checksum};
 use crate::fault::{self, fault, invalid};
-use crate::{described, names};
+use crate::{described, names, xml};
 
 /// Parts of an upload, and lines of a page.
 const PARTS_MAX: usize = 10_000;
@@ -49,7 +49,7 @@ impl Ops {
             bucket: Some(input.bucket),
             checksum_algorithm: checksum.map(|sum| checksum::name(sum.kind)),
             checksum_type: checksum.map(|sum| checksum::type_name(sum.composite)),
-            key: Some(input.key),
+            key: xml::echo(input.key),
             server_side_encryption: Some(encrypted()),
             upload_id: Some(upload.to_string()),
             ..Default::default()
@@ -99,7 +99,7 @@ impl Ops {
             bucket: Some(input.bucket),
             checksum_type: done.checksum.as_ref().map(|sum| checksum::type_name(sum.composite.is_some())),
             e_tag: Some(etag(&done.etag)),
-            key: Some(input.key),
+            key: xml::echo(input.key),
             location: Some(location),
             server_side_encryption: Some(encrypted()),
             ..Default::default()
@@ -194,7 +194,7 @@ impl Ops {
             checksum_type: row.checksum.map(|sum| checksum::type_name(sum.composite)),
             initiator: Some(initiator(&row.owner)),
             is_truncated: Some(lines.more),
-            key: Some(input.key),
+            key: xml::echo(input.key),
             max_parts: Some(max),
             next_part_number_marker: next,
             owner: Some(owner(&bucket.owner)),
