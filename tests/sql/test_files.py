@@ -61,7 +61,6 @@ def test_json_in_every_shape(run, bucket, files, name):
     assert run(f"SELECT count(*), max(luas) FROM read_json('s3://{bucket}/{name}')") == [(1000, 249.75)]
 
 
-@pytest.mark.xfail(strict=True, reason="a large JSON array is scanned in ranges, which its reader refuses")
 def test_an_array_larger_than_what_is_looked_at(run, put):
     rows = [{"n": n, "teks": "[{\\" * 20} for n in range(40_000)]
     url = put("j/large.json", json.dumps(rows, indent=1).encode())

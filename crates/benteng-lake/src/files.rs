@@ -6,6 +6,7 @@
 
 mod arguments; // what a call says
 
+use std::any::Any;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -13,13 +14,14 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::json::JsonFormat;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::{ExecutionPlan, Partitioning};
 use datafusion::sql::sqlparser::ast::{
     FunctionArg, Ident, ObjectName, Statement, TableAlias, TableFactor, VisitMut, VisitorMut,
 };
@@ -208,11 +210,18 @@ impl TableProvider for FilesTable {
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         let files = self.files.iter().cloned().map(PartitionedFile::new_from_meta).collect();
         let groups = FileGroup::new(files).split_files(state.config().target_partitions());
+        let json = (self.format.as_ref() as &dyn Any).downcast_ref::<JsonFormat>();
+        // An array has no line ends to be split at: its reader takes whole files only, and files
+        // whose partitioning is declared are not split.
+        let whole = json
+            .filter(|json| !json.is_newline_delimited())
+            .map(|_| Partitioning::UnknownPartitioning(groups.len()));
         let source = self.format.file_source(TableSchema::from(Arc::clone(&self.schema)));
         let config = FileScanConfigBuilder::new(self.store_url.clone(), source)
             .with_file_groups(groups)
             .with_projection_indices(projection.cloned())?
             .with_limit(limit.filter(|_| filters.is_empty()))
+            .with_output_partitioning(whole)
             .build();
         self.format.create_physical_plan(state, config).await
     }
