@@ -1,5 +1,6 @@
 """Real nodes: configuration, unsealing, forming and joining a site, ports, stopping."""
 
+import json
 import os
 import re
 import signal
@@ -85,6 +86,12 @@ def test_defaults_are_printed_and_checked(binary, tmp_path):
     ]:
         file.write_text(line)
         assert said in run(binary, "config", "check", str(file), code=1)
+    for text in ("[limits]\nsqlmib = 1", "[listen\n"):
+        file.write_text(text)
+        said = run(binary, "server", "--config", str(file), code=1)
+        assert str(file) in said, "a node refuses what `config check` refuses, and names the file"
+    file.write_bytes(b"[node]\nname = \"\xff\"\n")
+    assert str(file) in run(binary, "config", "check", str(file), code=1)
     assert "cannot read" in run(binary, "config", "check", str(tmp_path / "none"), code=1)
     file.write_text("")
     assert "did you mean BENTENG_LIMITS__SQL_MIB?" in run(
@@ -126,6 +133,32 @@ def test_join_token_serves_once(binary, cli, tmp_path, endpoints):
     said = run(binary, "join", "--config", str(stranger), "--token", "btjoin-00", code=1, env=env)
     assert "root key" in said or "token" in said
     assert not (tmp_path / "stranger" / "node.json").exists()
+
+
+def test_a_join_token_lets_one_node_in(binary, tmp_path):
+    """The second who comes with it is refused, keeps nothing, and the site does not count it."""
+    key = f'root_key_file = "{tmp_path / "root.key"}"'
+    first, first_ports = configure(tmp_path, "first", key)
+    second, second_ports = configure(tmp_path, "second", key)
+    third, _ = configure(tmp_path, "third", key)
+    told = run(binary, "init", "--config", str(first))
+    url = f"http://127.0.0.1:{first_ports['http']}"
+    bootstrap = re.search(r"BENTENG_ADMIN_TOKEN=(\S+)", told)[1]
+    site = {"BENTENG_ADMIN_URL": url, "BENTENG_ADMIN_TOKEN": bootstrap}
+    with Server(binary, first, first_ports) as node:
+        token = json.loads(run(binary, "node", "add", "--output", "json", env=site))["token"]
+        join = ["join", "--site", url, "--token", token, "--config"]
+        run(binary, *join, str(second))
+        said = run(binary, *join, str(third), code=1)
+        assert "used" in said and "benteng node add" in said
+        assert not (tmp_path / "third" / "node.json").exists()
+        # Nor does it let the same node in twice.
+        assert "already" in run(binary, *join, str(second), code=1)
+        with Server(binary, second, second_ports) as other:
+            nodes = json.loads(run(binary, "node", "list", "--output", "json", env=site))
+            assert sorted(line["name"] for line in nodes) == ["first", "second"]
+        assert other.code == 0, other.log
+    assert node.code == 0, node.log
 
 
 def test_port_in_use_is_named(binary, tmp_path):

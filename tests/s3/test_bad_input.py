@@ -261,6 +261,23 @@ def test_no_length(raw, untouched):
     says(raw.send("PUT", f"/{untouched}/k", signed, b"5\r\nhello\r\n0\r\n\r\n"), 411, "MissingContentLength")
 
 
+def test_lengths_that_are_none(raw, untouched):
+    """What HTTP itself forbids never reaches an object: refused, and the connection is closed."""
+    signed, _, _ = raw.sign("PUT", f"/{untouched}/k", payload="UNSIGNED-PAYLOAD")
+    for length in ("-1", "abc", "99999999999999999999999", "4, 5"):
+        answer = raw.send("PUT", f"/{untouched}/k", {**signed, "content-length": length}, BODY, finish=False)
+        assert answer.status == 400, (length, answer)
+    both = {**signed, "content-length": "4", "transfer-encoding": "chunked"}
+    answer = raw.send("PUT", f"/{untouched}/k", both, b"5\r\nhello\r\n0\r\n\r\n", finish=False)
+    assert answer.status in (400, 411), answer
+
+
+def test_a_put_without_any_length_is_refused(raw, untouched):
+    """Neither Content-Length nor a transfer coding: nothing says how long the body is."""
+    signed, _, _ = raw.sign("PUT", f"/{untouched}/k", payload="UNSIGNED-PAYLOAD")
+    says(raw.send("PUT", f"/{untouched}/k", signed, BODY, finish=False), 411, "MissingContentLength")
+
+
 def test_too_large(raw, untouched):
     signed, _, _ = raw.sign("PUT", f"/{untouched}/k", headers={"expect": "100-continue"}, payload="UNSIGNED-PAYLOAD")
     signed["content-length"] = str((5 << 30) + 1)
@@ -349,6 +366,8 @@ def test_bad_xml(raw, untouched):
         b"<Delete></Delete>",
         b"<Delete><Object><Key>&undefined;</Key></Object></Delete>",
         b"\xff\xfe<Delete/>",
+        b"<Delete><Object><Key>k\x01</Key></Object><Object><Key>k</Key></Object></Delete>",
+        b"<Delete><Object><Key>k&#x1;</Key></Object><Object><Key>k</Key></Object></Delete>",
     ]:
         answer = delete_many(raw, untouched, body)
         assert answer.status == 400 and answer.code in ("MalformedXML", "MissingRequestBodyError"), (body, answer)

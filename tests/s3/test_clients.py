@@ -1,5 +1,6 @@
-"""Clients of other families do their daily work: AWS CLI, rclone, s3cmd, minio, pyarrow."""
+"""Clients of other families do their daily work: AWS CLI, rclone, s3cmd, minio, pyarrow, DuckDB."""
 
+import hashlib
 import os
 import pathlib
 import shutil
@@ -179,3 +180,39 @@ def test_pyarrow(site, bucket):
     assert len(names) == 3
     store.delete_dir_contents(bucket)
     assert store.get_file_info(fs.FileSelector(bucket)) == []
+
+
+def test_duckdb_httpfs(site, bucket):
+    """DuckDB's own S3 client: uploads in parts, globs, ranges of Parquet, the listing."""
+    import duckdb
+    import duckdb_extension_httpfs
+
+    url = urllib.parse.urlsplit(site["AWS_ENDPOINT_URL"])
+    # The extension comes with its package; DuckDB would otherwise fetch it from its own host.
+    [extension] = pathlib.Path(duckdb_extension_httpfs.__file__).parent.rglob("httpfs.duckdb_extension")
+    db = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+    db.execute(f"LOAD '{extension}'")
+
+    def log_in(secret):
+        db.execute(
+            f"""CREATE OR REPLACE SECRET site (TYPE s3, KEY_ID '{site["AWS_ACCESS_KEY_ID"]}', SECRET '{secret}',
+                REGION '{site["AWS_REGION"]}', ENDPOINT '{url.netloc}', URL_STYLE 'path',
+                USE_SSL {str(url.scheme == "https").lower()})"""
+        )
+
+    log_in(site["AWS_SECRET_ACCESS_KEY"])
+    rows = "SELECT i AS id, 'warga ' || (i % 977) AS nama, md5(i::text) AS sidik FROM range(600000) t(i)"
+    db.execute(f"COPY ({rows}) TO 's3://{bucket}/t/big.parquet' (ROW_GROUP_SIZE 50000)")
+    db.execute(f"COPY (SELECT i, i % 3 AS kecamatan FROM range(30) t(i)) TO 's3://{bucket}/h' (FORMAT csv, PARTITION_BY kecamatan)")
+    count = db.execute(f"SELECT count(*), sum(id), max(nama) FROM 's3://{bucket}/t/*.parquet'").fetchone()
+    assert count == (600_000, 599_999 * 300_000, "warga 99")
+    one = db.execute(f"SELECT sidik FROM 's3://{bucket}/t/big.parquet' WHERE id = 456789").fetchone()
+    assert one == (hashlib.md5(b"456789").hexdigest(),)
+    parts = db.execute(f"SELECT kecamatan, sum(i) FROM read_csv('s3://{bucket}/h/**/*.csv') GROUP BY 1 ORDER BY 1")
+    assert [total for _, total in parts.fetchall()] == [135, 145, 155]
+    files = db.execute(f"SELECT file FROM glob('s3://{bucket}/h/*/*.csv') ORDER BY 1").fetchall()
+    assert len(files) == 3 and files[0][0].startswith(f"s3://{bucket}/h/kecamatan=0/")
+    log_in("wrong" * 8)
+    with pytest.raises(duckdb.Error, match="403|Forbidden|SignatureDoesNotMatch"):
+        db.execute(f"SELECT count(*) FROM 's3://{bucket}/t/big.parquet'")
+    db.close()
