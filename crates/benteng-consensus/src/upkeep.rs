@@ -16,6 +16,11 @@ use crate::wire::WireClock;
 
 /// How often it is looked whether the log may be purged.
 const TURN: Duration = Duration::from_secs(1);
+/// What was applied since the state was flushed is replayed at the next start: beyond so many entries it is
+/// flushed, but not more often than each so many turns. So a start replays a thousand entries, or as many
+/// as a busy site applies in five seconds, and not all that the log keeps.
+const FLUSH_ENTRIES: u64 = 1000;
+const FLUSH_TURNS: u32 = 5;
 /// Each boot begins a segment, however little it writes: beyond this many the older ones are
 /// purged though they hold few entries, so that boots in a row take bounded room (I7).
 const SEGMENTS_MAX: usize = 16;
@@ -29,9 +34,19 @@ const CLOCK_DEADLINE: Duration = Duration::from_millis(250);
 /// Flushes, snapshots and purges whenever the log has grown by half of what is kept, or lies in
 /// too many segments.
 pub(crate) async fn run(inner: Weak<Inner>) {
+    let (mut flushed, mut turns) = (None, 0);
     loop {
         let Some(group) = inner.upgrade() else { return };
         let turn = sleep(&*group.host.clock, TURN);
+        let applied = group.raft.metrics().borrow_watched().last_applied.map_or(0, |id| id.index);
+        turns += 1;
+        // What is there at the start was read from the disk.
+        if applied.saturating_sub(*flushed.get_or_insert(applied)) >= FLUSH_ENTRIES && turns >= FLUSH_TURNS {
+            match group.state.flush().await {
+                Ok(()) => (flushed, turns) = (Some(applied), 0),
+                Err(e) => tracing::warn!(error = %e, "the state was not flushed; it is tried again"),
+            }
+        }
         if let Err(e) = purge(&group).await {
             tracing::warn!(error = %e, "the raft log was not purged; it is tried again");
         }

@@ -25,7 +25,9 @@ pub(crate) async fn round(core: &Core) -> Result<()> {
     if !core.group.is_leader() {
         return Ok(());
     }
-    let view = core.group.local()?;
+    // Not the local state: one that leads again after a restart may still be replaying its log, and
+    // would call back nodes that were removed long ago.
+    let view = core.group.read().await?;
     let Some(site) = query::site(&*view)? else { return Ok(()) };
     let nodes: BTreeMap<NodeId, NodeRow> =
         query::nodes(&*view)?.into_iter().filter(|(_, row)| row.state != NodeState::Removed).collect();

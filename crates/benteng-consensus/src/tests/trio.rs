@@ -41,8 +41,9 @@ impl Service for Late {
 /// A running node: openraft finds its host by the runtime, so each has one of its own.
 struct Running {
     group: Group,
-    /// What it said of its history in the moment in which it had started.
+    /// What it said of its history in the moment in which it had started, and the state it had.
     history: bool,
+    born: View,
     _rpc: Arc<Rpc>,
     _server: Server,
     runtime: Runtime,
@@ -133,8 +134,9 @@ impl Trio {
         let (root, addresses, log_keep) = (self.root.clone(), self.addresses.clone(), self.log_keep);
         let started = runtime.spawn(async move { open(node, dir, root, addresses, log_keep).await });
         match started.await.expect("starting does not panic") {
-            Ok((group, history, rpc, server)) => {
-                self.nodes.insert(node, Running { group, history, _rpc: rpc, _server: server, runtime });
+            Ok((group, (history, born), rpc, server)) => {
+                let running = Running { group, history, born, _rpc: rpc, _server: server, runtime };
+                self.nodes.insert(node, running);
                 Ok(())
             }
             Err(e) => {
@@ -163,6 +165,17 @@ impl Trio {
         drop((group, _rpc, _server));
     }
 
+    /// The state that it had read from the disk when it had started.
+    pub(super) fn born(&self, node: u64) -> &View {
+        &self.nodes[&node].born
+    }
+
+    /// Files that flushes of its state have left.
+    pub(super) fn state_files(&self, node: u64) -> usize {
+        let files = std::fs::read_dir(self.node_dir(node).join("kv")).expect("the state is there");
+        files.flatten().filter(|file| file.path().extension().is_some_and(|end| end == "sst")).count()
+    }
+
     pub(super) fn log_files(&self, node: u64) -> usize {
         std::fs::read_dir(self.node_dir(node).join("raft")).expect("the log is there").count()
     }
@@ -185,7 +198,7 @@ async fn open(
     root: Arc<RootKey>,
     addresses: BTreeMap<NodeId, String>,
     log_keep: u64,
-) -> crate::Result<(Group, bool, Arc<Rpc>, Server)> {
+) -> crate::Result<(Group, (bool, View), Arc<Rpc>, Server)> {
     let host: Host = real::host();
     host.disk.create_dir_all(&dir).await.expect("a directory");
     let late = Arc::new(Late::default());
@@ -225,7 +238,7 @@ async fn open(
     options.segment_bytes = 256 << 10;
     options.log_keep = log_keep;
     let group = Group::start(options).await?;
-    let history = group.has_history();
+    let history = (group.has_history(), group.local()?);
     assert!(late.0.set(group.service()).is_ok(), "set once");
     Ok((group, history, rpc, server.expect("the port is free again")))
 }
