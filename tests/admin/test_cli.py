@@ -10,6 +10,7 @@ import pytest
 
 
 def test_site_is_healthy_and_says_so(cli):
+    """Pain: repair reports done while copies are missing: the count comes from committed rows."""
     status = cli.json("site", "status")
     assert status["health"] in ("healthy", "degraded") and len(status["nodes"]) == 3
     assert status["survives_one_loss"] and status["copies"] == 3 and status["copies_min"] == 2

@@ -1,6 +1,8 @@
 """boto3 against a site named by its endpoints.env."""
 
+import json
 import pathlib
+import urllib.request
 
 import boto3
 from botocore.config import Config
@@ -25,3 +27,16 @@ def make_client(site, **options):
         region_name=site["AWS_REGION"],
         config=config,
     )
+
+
+def admin(site, method, path, document=None):
+    """Asks the admin API of a site; returns the answer's document, or None if it has none."""
+    request = urllib.request.Request(
+        f"{site['BENTENG_ADMIN_URL']}/admin/v1/{path}",
+        method=method,
+        data=None if document is None else json.dumps(document).encode(),
+        headers={"authorization": f"Bearer {site['BENTENG_ADMIN_TOKEN']}", "content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        body = answer.read()
+    return json.loads(body) if body else None

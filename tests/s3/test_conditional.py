@@ -52,6 +52,7 @@ def test_a_304_names_the_tag(client, bucket):
 
 
 def test_writes(client, bucket):
+    """Pain: conditions are looked at before the write, or not at all; If-Match on nothing is 404."""
     put = lambda **conditions: outcome(lambda: client.put_object(Bucket=bucket, Key="k", Body=b"x", **conditions))
     assert put(IfMatch=OTHER) == (404, "NoSuchKey")
     assert put(IfNoneMatch="*") == (200, "")
@@ -96,6 +97,7 @@ def test_copies(client, bucket):
 
 @pytest.mark.parametrize("size", [10, 100_000])
 def test_i2_of_many_creators_one_wins(clients, bucket, size):
+    """Pain: `If-None-Match: *` is ignored, and two Terraform runs hold one lock."""
     def attempt(n):
         client = clients[n % len(clients)]
         body = bytes([n]) * size

@@ -1,6 +1,8 @@
 """SQL that reaches for the node's files, for other hosts or for other sessions; SQL that
 would write; SQL that is none."""
 
+import pathlib
+
 import psycopg
 import pytest
 
@@ -19,7 +21,16 @@ import pytest
         "SELECT * FROM read_csv('../../etc/passwd')",
         "COPY (SELECT 1) TO '/tmp/benteng-was-here'",
         "COPY (SELECT 1) TO 'file:///tmp/benteng-was-here' STORED AS CSV",
+        "COPY system.nodes TO '/tmp/benteng-was-here'",
+        "COPY system.nodes FROM '/etc/passwd'",
+        "COPY (SELECT 1) TO 's3://elsewhere/x.csv'",
         "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'",
+        "CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION 'http://127.0.0.1:1/x'",
+        "LOAD '/tmp/benteng-was-here.so'",
+        "SELECT * FROM read_parquet('gs://bucket/x.parquet')",
+        "SELECT * FROM read_csv(['s3://bucket/x.csv', '/etc/passwd'])",
+        "WITH x AS (SELECT * FROM '/etc/passwd') SELECT * FROM x",
+        "SELECT (SELECT count(*) FROM '/etc/passwd')",
         "SET datafusion.runtime.memory_limit = '100G'",
         "SET datafusion.execution.batch_size = 1",
     ],
@@ -27,6 +38,28 @@ import pytest
 def test_the_nodes_files_and_other_hosts_are_out_of_reach(fails, sql):
     code, text = fails(sql)
     assert code == "42501", text
+    assert not list(pathlib.Path("/tmp").glob("benteng-was-here*"))
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [
+        ("EXPLAIN ANALYZE COPY (SELECT 1) TO '/tmp/benteng-was-here'", "0A000"),
+        ("PREPARE p AS COPY (SELECT 1) TO '/tmp/benteng-was-here'", "0A000"),
+        ("CREATE FUNCTION f() RETURNS int LANGUAGE c AS '/tmp/benteng-was-here.so'", "0A000"),
+        ("SELECT pg_read_file('/etc/passwd')", "42883"),
+        ("SELECT * FROM pg_ls_dir('/')", "42883"),
+        ("SELECT * FROM dblink('host=127.0.0.1', 'SELECT 1')", "42883"),
+        # A host in the place of the bucket is none; a key stays a key.
+        ("SELECT * FROM read_parquet('s3://127.0.0.1:1/x.parquet')", "22023"),
+        ("SELECT * FROM read_parquet('s3://name:word@host/x.parquet')", "22023"),
+        ("SELECT * FROM read_csv('s3://bucket/../../etc/passwd')", "22023"),
+    ],
+)
+def test_ways_around_end_nowhere(fails, sql, code):
+    got, text = fails(sql)
+    assert got == code, text
+    assert not list(pathlib.Path("/tmp").glob("benteng-was-here*"))
 
 
 def test_copy_program_is_refused(fails):
