@@ -162,6 +162,8 @@ async fn install(inner: &Arc<Inner>, from: NodeId, offer: WireInstall) -> Answer
     }
     let meta: SnapshotMeta = meta.try_into().map_err(malformed)?;
     let vote: Vote = offer.vote.into();
+    // From here on a cancelled call leaves the snapshot to Raft.
+    inner.state.keep_install(fresh);
     let snapshot = openraft::type_config::alias::SnapshotOf::<Types, SnapshotData> {
         meta,
         snapshot: SnapshotData::Received(fresh),

@@ -130,7 +130,8 @@ pub(crate) async fn fetch(
     (group, epoch): (GroupId, u64),
     session: Option<u64>,
 ) -> Result<(u32, WireSnapshotMeta), String> {
-    let fresh = state.begin_install().await.map_err(|e| e.to_string())?;
+    state.drop_abandoned().await.map_err(|e| e.to_string())?;
+    let fresh = state.begin_install();
     let mut session = session;
     let mut after: Option<Bytes> = None;
     let mut covered: Option<WireSnapshotMeta> = None;

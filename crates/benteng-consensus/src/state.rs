@@ -1,8 +1,9 @@
 //! The group's rows in the ordered store: prefixed by group and installation, values compressed
 //! and sealed (K1). Readers see plain keys and plain values through [`Rows`].
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use benteng_host::{Batch, Host, Kv, KvView, Op, Visit, prefix_end};
 use benteng_keys::{RootKey, ValueOpener, ValueSealer};
@@ -54,7 +55,20 @@ pub(crate) struct State {
     opener: Arc<ValueOpener>,
     /// The installation whose rows count.
     installation: AtomicU32,
+    installs: Mutex<Installs>,
     standing: RwLock<Standing>,
+}
+
+/// Installations that are not switched to. A number is used once in a process: who receives a
+/// snapshot may be cancelled while Raft still holds what it received.
+#[derive(Default)]
+struct Installs {
+    /// The newest number.
+    issued: u32,
+    /// Begun, and neither switched to nor dropped.
+    begun: BTreeSet<u32>,
+    /// Of those, the ones that Raft may still switch to.
+    kept: BTreeSet<u32>,
 }
 
 fn own_key(group: GroupId, name: &str) -> Bytes {
@@ -110,10 +124,18 @@ impl State {
         let broken = |e: benteng_host::Error| crate::Error::State(e.into());
         let (number, salt) = draw_salt(host, &kv, &opener).await.map_err(broken)?;
         let sealer = ValueSealer::new(root, store, PURPOSE, number, salt);
-        let state =
-            State { kv, group, sealer, opener, installation: AtomicU32::new(0), standing: RwLock::default() };
+        let state = State {
+            kv,
+            group,
+            sealer,
+            opener,
+            installation: AtomicU32::new(0),
+            installs: Mutex::default(),
+            standing: RwLock::default(),
+        };
         if let Some(row) = state.own::<AppliedRow>("applied")? {
             state.installation.store(row.installation, Ordering::Release);
+            state.installs().issued = row.installation;
             state.set_standing(Standing {
                 last: row.last.map(LogId::from),
                 membership: row.membership.try_into().map_err(|why| {
@@ -136,7 +158,11 @@ impl State {
         Ok(Some(codec::decode(&plain)?))
     }
 
-    /// Removes the rows of every installation but the current one.
+    fn installs(&self) -> MutexGuard<'_, Installs> {
+        self.installs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes the rows of every installation but the current one: at a start nothing else is under way.
     async fn drop_others(&self) -> benteng_host::Result<()> {
         let current = self.rows_prefix();
         let first = rows_prefix(self.group, 0);
@@ -152,11 +178,11 @@ impl State {
     }
 
     pub(crate) fn standing(&self) -> Standing {
-        self.standing.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.standing.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn set_standing(&self, standing: Standing) {
-        *self.standing.write().unwrap_or_else(std::sync::PoisonError::into_inner) = standing;
+        *self.standing.write().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
     /// The rows as they are now: what `apply` reads. Only the apply task may use it.
@@ -224,15 +250,36 @@ impl State {
         Ok(())
     }
 
-    /// Begins to receive a snapshot under a prefix of its own (S5).
-    pub(crate) async fn begin_install(&self) -> benteng_host::Result<u32> {
-        // Whatever an interrupted one left there must not mix in.
-        let fresh = self.installation.load(Ordering::Acquire).wrapping_add(1);
-        let prefix = rows_prefix(self.group, fresh);
+    /// Begins to receive a snapshot under a prefix of its own (S5): one that nothing was written under.
+    pub(crate) fn begin_install(&self) -> u32 {
+        let mut installs = self.installs();
+        installs.issued += 1;
+        let fresh = installs.issued;
+        installs.begun.insert(fresh);
+        fresh
+    }
+
+    /// `fresh` is whole and goes to Raft, who may switch to it at any time from now on.
+    pub(crate) fn keep_install(&self, fresh: u32) {
+        self.installs().kept.insert(fresh);
+    }
+
+    /// Removes what receivers that failed, or were cancelled, have left. Only while nobody receives.
+    pub(crate) async fn drop_abandoned(&self) -> benteng_host::Result<()> {
         let mut batch = Batch::default();
-        batch.delete_range(prefix.clone(), prefix_end(&prefix));
-        self.kv.write(batch).await?;
-        Ok(fresh)
+        {
+            let mut installs = self.installs();
+            let Installs { begun, kept, .. } = &mut *installs;
+            begun.retain(|number| {
+                let keep = kept.contains(number);
+                if !keep {
+                    let prefix = rows_prefix(self.group, *number);
+                    batch.delete_range(prefix.clone(), prefix_end(&prefix));
+                }
+                keep
+            });
+        }
+        self.kv.write(batch).await
     }
 
     /// Writes received rows.
@@ -252,7 +299,8 @@ impl State {
 
     /// Copies all of `rows` under a fresh installation, page by page.
     pub(crate) async fn copy(&self, rows: &Rows) -> benteng_host::Result<u32> {
-        let fresh = self.begin_install().await?;
+        let fresh = self.begin_install();
+        self.keep_install(fresh);
         let mut from = Vec::new();
         loop {
             let mut page = Vec::new();
@@ -275,7 +323,15 @@ impl State {
         self.installation.store(fresh, Ordering::Release);
         self.set_standing(standing);
         benteng_host::probe("snapshot_switched");
-        self.drop_others().await
+        {
+            let mut installs = self.installs();
+            installs.begun.retain(|number| *number > fresh);
+            installs.kept.retain(|number| *number > fresh);
+        }
+        // Older ones only: another snapshot may be on its way already.
+        let mut batch = Batch::default();
+        batch.delete_range(rows_prefix(self.group, 0), rows_prefix(self.group, fresh));
+        self.kv.write(batch).await
     }
 
     /// Makes everything applied so far durable.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use benteng_meta::ids::{Attempt, BlobId, NodeId, PartNumber};
-use benteng_meta::query;
+use benteng_meta::{PlacementRow, query};
 use benteng_objects::Node;
 use rand::RngExt;
 use turmoil::Sim;
@@ -314,6 +314,7 @@ struct Standing {
     seq: u64,
     chunks_short: u64,
     groups_moving: usize,
+    first_moving: Option<PlacementRow>,
     leader: Option<NodeId>,
 }
 
@@ -322,9 +323,11 @@ impl Standing {
         let view = node.group().local().ok()?;
         let clock = query::clock(&*view).ok()?;
         let placements = query::placements(&*view).ok()?;
-        let groups_moving = placements.iter().filter(|(_, row)| row.target.is_some()).count();
-        let leader = node.group().leader();
-        Some(Standing { seq: clock.seq.0, chunks_short: clock.chunks_short, groups_moving, leader })
+        let mut moving = placements.into_iter().map(|(_, row)| row).filter(|row| row.target.is_some());
+        let first_moving = moving.next();
+        let groups_moving = moving.count() + usize::from(first_moving.is_some());
+        let (seq, chunks_short, leader) = (clock.seq.0, clock.chunks_short, node.group().leader());
+        Some(Standing { seq, chunks_short, groups_moving, first_moving, leader })
     }
 
     fn is_whole(&self) -> bool {

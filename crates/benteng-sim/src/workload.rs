@@ -99,10 +99,11 @@ impl Client {
     }
 
     fn len(&mut self) -> usize {
-        match self.rng.random_range(0..20_u32) {
-            0..12 => self.rng.random_range(16..8000),
-            12..17 => self.rng.random_range(9_000..70_000),
-            17..19 => self.rng.random_range(70_000..300_000),
+        // Bodies of several chunks are rare: they cost as much as all the others together.
+        match self.rng.random_range(0..60_u32) {
+            0..36 => self.rng.random_range(16..8000),
+            36..53 => self.rng.random_range(9_000..70_000),
+            53..59 => self.rng.random_range(70_000..300_000),
             _ => self.rng.random_range(4_190_000..4_300_000),
         }
     }
@@ -137,7 +138,7 @@ impl Client {
             (7, _) if self.rng.random_bool(0.3) => {
                 let (value, len) = (self.value(), self.len());
                 // Parts but the last have 5 MiB at least: two of them are rare.
-                let two = self.rng.random_bool(0.05);
+                let two = self.rng.random_bool(0.03);
                 let (len, cut) = if two { (len + (5 << 20), Some(5 << 20)) } else { (len, None) };
                 (Call::Put(value), Ask::Upload { key: key.clone(), value, len, cut })
             }

@@ -138,11 +138,12 @@ pub(super) fn set_targets(
             }
         }
         let mut row = placement(tx, *group)?;
-        // The nodes that hold everything already need no filling.
         row.target = (row.current != *target).then(|| target.clone());
         row.filled.clear();
         row.since = now.seq;
-        tx.put(key::placement(*group), &row);
+        // Where the present holders are all that is wanted, in another order or fewer, nobody has
+        // anything to fill, and nobody would say so.
+        switch_if_ready(tx, *group, row)?;
     }
     Ok(Answer::Done)
 }
@@ -167,7 +168,10 @@ pub(super) fn filled(tx: &mut Tx<'_>, id: NodeId, groups: &[(PlacementGroup, Sta
 
 /// Switches to the target once every node of it is filled and lacks nothing (O3).
 fn switch_if_ready(tx: &mut Tx<'_>, group: PlacementGroup, mut row: PlacementRow) -> Result<()> {
-    let Some(target) = row.target.clone() else { return Ok(()) };
+    let Some(target) = row.target.clone() else {
+        tx.put(key::placement(group), &row);
+        return Ok(());
+    };
     let all_filled = target.iter().all(|node| row.current.contains(node) || row.filled.contains(node));
     let prefix = key::repairs(group);
     let short = tx.range::<RepairRow>(&prefix, &benteng_host::prefix_end(&prefix), usize::MAX)?;

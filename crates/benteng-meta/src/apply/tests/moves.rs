@@ -48,3 +48,15 @@ fn o3_a_move_ends_when_the_last_lacking_chunk_dies() {
     state.check();
     assert!(ended(&state, group));
 }
+
+/// Simulator, seed 19 of 2026-11-25: 1,020 groups stood in a move to where they were.
+#[test]
+fn o3_a_move_to_the_present_holders_in_another_order_ends_at_once() {
+    let mut state = State::site();
+    let group = PlacementGroup(5);
+    let before = query::placement(&state, group).expect("readable").current;
+    let target: Vec<NodeId> = before.iter().rev().copied().collect();
+    assert_eq!(state.run(Command::SetTargets(vec![(group, target.clone())])), Ok(Answer::Done));
+    let row = query::placement(&state, group).expect("readable");
+    assert_eq!((row.current, row.target), (target, None));
+}
