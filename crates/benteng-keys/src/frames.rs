@@ -20,9 +20,10 @@ const FRAME_VERSION: u8 = 1;
 /// Ciphertext of one chunk. Only [`Sealer::seal_chunk`] makes one and the replica fan-out
 /// takes nothing else, so plaintext reaches no disk or wire (I5).
 ///
-/// ```compile_fail
-/// let chunk = todo!();
-/// let leak = benteng_keys::Sealed { chunk, frame_crcs: vec![], bytes: bytes::Bytes::new() };
+/// ```compile_fail,E0451
+/// fn leak(chunk: benteng_meta::ids::ChunkId, plain: bytes::Bytes) -> benteng_keys::Sealed {
+///     benteng_keys::Sealed { chunk, frame_crcs: vec![], bytes: plain }
+/// }
 /// ```
 #[derive(Clone, Debug)]
 pub struct Sealed {
