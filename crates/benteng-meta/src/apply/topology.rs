@@ -141,9 +141,10 @@ pub(super) fn set_targets(
         row.target = (row.current != *target).then(|| target.clone());
         row.filled.clear();
         row.since = now.seq;
+        tx.put(key::placement(*group), &row);
         // Where the present holders are all that is wanted, in another order or fewer, nobody has
         // anything to fill, and nobody would say so.
-        switch_if_ready(tx, *group, row)?;
+        switch_if_ready(tx, *group)?;
     }
     Ok(Answer::Done)
 }
@@ -160,19 +161,19 @@ pub(super) fn filled(tx: &mut Tx<'_>, id: NodeId, groups: &[(PlacementGroup, Sta
         }
         if !row.filled.contains(&id) {
             row.filled.push(id);
+            tx.put(key::placement(*group), &row);
         }
-        switch_if_ready(tx, *group, row)?;
+        switch_if_ready(tx, *group)?;
     }
     Ok(Answer::Done)
 }
 
 /// Switches to the target once every node of it is filled and lacks nothing (O3).
-fn switch_if_ready(tx: &mut Tx<'_>, group: PlacementGroup, mut row: PlacementRow) -> Result<()> {
-    let Some(target) = row.target.clone() else {
-        tx.put(key::placement(group), &row);
+fn switch_if_ready(tx: &mut Tx<'_>, group: PlacementGroup) -> Result<()> {
+    let PlacementRow { current, target: Some(target), filled, since } = placement(tx, group)? else {
         return Ok(());
     };
-    let all_filled = target.iter().all(|node| row.current.contains(node) || row.filled.contains(node));
+    let all_filled = target.iter().all(|node| current.contains(node) || filled.contains(node));
     let prefix = key::repairs(group);
     let short = tx.range::<RepairRow>(&prefix, &benteng_host::prefix_end(&prefix), usize::MAX)?;
     let lacking = short.iter().any(|(_, row)| row.missing.iter().any(|node| target.contains(node)));
@@ -182,9 +183,9 @@ fn switch_if_ready(tx: &mut Tx<'_>, group: PlacementGroup, mut row: PlacementRow
             repair.missing.retain(|node| target.contains(node));
             put_repair(tx, row_key, &repair)?;
         }
-        row = PlacementRow { current: target, target: None, filled: Vec::new(), since: row.since };
+        let row = PlacementRow { current: target, target: None, filled: Vec::new(), since };
+        tx.put(key::placement(group), &row);
     }
-    tx.put(key::placement(group), &row);
     Ok(())
 }
 
@@ -273,8 +274,7 @@ pub(super) fn repaired(tx: &mut Tx<'_>, id: NodeId, store: StoreId, chunks: &[Ch
     groups.sort_unstable();
     groups.dedup();
     for group in groups {
-        let row = placement(tx, group)?;
-        switch_if_ready(tx, group, row)?;
+        switch_if_ready(tx, group)?;
     }
     Ok(Answer::Done)
 }
@@ -346,9 +346,7 @@ pub(super) fn cancel_repair(
             tx.delete(row_key);
             count_short(tx, -1)?;
             // It may have been the last that a move waited for, and nobody else will look (O3).
-            let group = chunk.placement_group();
-            let row = placement(tx, group)?;
-            switch_if_ready(tx, group, row)?;
+            switch_if_ready(tx, chunk.placement_group())?;
         }
     }
     Ok(())
