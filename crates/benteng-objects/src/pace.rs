@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use benteng_host::{Clock, Fut, sleep};
+use benteng_host::{Clock, Fut, Mono, sleep};
 
 /// Bytes a second that a request body must bring, on the average of one window. Low enough
 /// for ten parts at once over a bad line, high enough that holding a node's whole upload
@@ -21,8 +21,10 @@ pub struct Pace {
     quota: u64,
     /// Bytes since the window began.
     bytes: u64,
-    /// Ends the window; it begins when the door first has to wait.
-    alarm: Option<Fut<()>>,
+    /// Time that the door has waited in this window, the present wait aside.
+    waited: Duration,
+    /// The present wait: since when, and what ends the window.
+    wait: Option<(Mono, Fut<()>)>,
 }
 
 impl Pace {
@@ -31,7 +33,7 @@ impl Pace {
     pub fn new(clock: Arc<dyn Clock>, window: Duration) -> Pace {
         let millis = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
         let quota = (BODY_RATE_MIN.saturating_mul(millis) / 1000).max(1);
-        Pace { clock, window, quota, bytes: 0, alarm: None }
+        Pace { clock, window, quota, bytes: 0, waited: Duration::ZERO, wait: None }
     }
 
     /// The length of the window.
@@ -41,17 +43,21 @@ impl Pace {
 
     /// Counts `bytes` that came; with its quota full the window is over.
     pub fn came(&mut self, bytes: usize) {
+        if let Some((since, _)) = self.wait.take() {
+            self.waited += self.clock.now().since(since);
+        }
         self.bytes = self.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
         if self.bytes >= self.quota {
             self.bytes = 0;
-            self.alarm = None;
+            self.waited = Duration::ZERO;
         }
     }
 
     /// To be asked when nothing is there to read: ready once the window is over and its quota
     /// is not. The caller then gives the body up with [`BodyError::Slow`](crate::BodyError::Slow).
     pub fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let alarm = self.alarm.get_or_insert_with(|| sleep(self.clock.as_ref(), self.window));
+        let (clock, left) = (&self.clock, self.window.saturating_sub(self.waited));
+        let (_, alarm) = self.wait.get_or_insert_with(|| (clock.now(), sleep(clock.as_ref(), left)));
         alarm.as_mut().poll(cx)
     }
 }
@@ -61,7 +67,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::task::Waker;
 
-    use benteng_host::{Mono, Wall};
+    use benteng_host::Wall;
 
     use super::*;
 
@@ -123,7 +129,14 @@ mod tests {
         pace.came(10);
         seconds.store(1000, Ordering::SeqCst);
         assert!(pace.poll_late(&mut cx).is_pending(), "the window begins with the first wait");
-        seconds.store(1060, Ordering::SeqCst);
+        seconds.store(1010, Ordering::SeqCst);
+        pace.came(10);
+        // A store takes a minute over what came; the client has used ten seconds of its window.
+        seconds.store(1070, Ordering::SeqCst);
+        assert!(pace.poll_late(&mut cx).is_pending(), "the store's minute is not the client's");
+        seconds.store(1119, Ordering::SeqCst);
+        assert!(pace.poll_late(&mut cx).is_pending());
+        seconds.store(1120, Ordering::SeqCst);
         assert!(pace.poll_late(&mut cx).is_ready());
     }
 }

@@ -19,13 +19,13 @@ pub(crate) fn foreign(body: &[u8]) -> Option<(u32, usize)> {
     let text = std::str::from_utf8(body).ok()?;
     let plain = text.char_indices().find(|(_, c)| !carries(*c)).map(|(at, c)| (u32::from(c), at));
     let references = text.match_indices("&#").filter_map(|(at, _)| {
-        let (number, _) = text.get(at + 2..)?.split_once(';')?;
-        let code = match number.strip_prefix('x') {
-            Some(hex) => u32::from_str_radix(hex, 16),
-            None => number.parse(),
-        };
+        let rest = text.get(at + 2..)?;
+        let (digits, radix) = rest.strip_prefix('x').map_or((rest, 10), |hex| (hex, 16));
+        // Only as far as the digits go: a body of millions of `&#` is still read once.
+        let end = digits.find(|c: char| !c.is_digit(radix))?;
+        let number = digits.get(..end).filter(|_| digits[end..].starts_with(';'))?;
         // What is no number is for the parser to refuse.
-        let code = code.ok()?;
+        let code = u32::from_str_radix(number, radix).ok()?;
         (!char::from_u32(code).is_some_and(carries)).then_some((code, at))
     });
     plain.into_iter().chain(references).min_by_key(|(_, at)| *at)
@@ -47,11 +47,20 @@ mod tests {
             (b"<a>&#xFFFFFFFF;</a>", Some((u32::MAX, 3))),
             ("<a>\u{FFFE}</a>".as_bytes(), Some((0xFFFE, 3))),
             (b"<a>&#;&#x;&#", None),
+            (b"<a>&#x0000000000001;</a>", Some((1, 3))),
+            (b"<a>&#1&#2;</a>", Some((2, 6))),
             (b"\xff\x01", None),
             (b"", None),
         ] {
             assert_eq!(foreign(body), wanted, "{}", String::from_utf8_lossy(body));
         }
+    }
+
+    #[test]
+    fn a_body_of_nothing_but_beginnings_is_read_once() {
+        // Eight megabytes, the most that is taken: to look for each end would take hours.
+        assert_eq!(foreign("&#".repeat(4 << 20).as_bytes()), None);
+        assert_eq!(foreign("&#x1".repeat(2 << 20).as_bytes()), None);
     }
 
     #[test]
