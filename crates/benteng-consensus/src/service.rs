@@ -169,5 +169,6 @@ async fn install(inner: &Arc<Inner>, from: NodeId, offer: WireInstall) -> Answer
         snapshot: SnapshotData::Received(fresh),
     };
     let answer = inner.raft.install_full_snapshot(vote, snapshot).await.map_err(|e| stopped(&e))?;
+    inner.state.release_install(fresh);
     Ok(codec::encode(&WireVote::from(&answer.vote)))
 }

@@ -264,6 +264,11 @@ impl State {
         self.installs().kept.insert(fresh);
     }
 
+    /// Raft has answered: it has switched to `fresh`, or never will.
+    pub(crate) fn release_install(&self, fresh: u32) {
+        self.installs().kept.remove(&fresh);
+    }
+
     /// Removes what receivers that failed, or were cancelled, have left. Only while nobody receives.
     pub(crate) async fn drop_abandoned(&self) -> benteng_host::Result<()> {
         let mut batch = Batch::default();

@@ -34,7 +34,7 @@ const CLOCK_DEADLINE: Duration = Duration::from_millis(250);
 /// Flushes, snapshots and purges whenever the log has grown by half of what is kept, or lies in
 /// too many segments.
 pub(crate) async fn run(inner: Weak<Inner>) {
-    let (mut flushed, mut turns) = (None, 0);
+    let (mut flushed, mut turns, mut asked) = (None, 0, 0);
     loop {
         let Some(group) = inner.upgrade() else { return };
         let turn = sleep(&*group.host.clock, TURN);
@@ -47,7 +47,7 @@ pub(crate) async fn run(inner: Weak<Inner>) {
                 Err(e) => tracing::warn!(error = %e, "the state was not flushed; it is tried again"),
             }
         }
-        if let Err(e) = purge(&group).await {
+        if let Err(e) = purge(&group, &mut asked).await {
             tracing::warn!(error = %e, "the raft log was not purged; it is tried again");
         }
         drop(group);
@@ -55,10 +55,12 @@ pub(crate) async fn run(inner: Weak<Inner>) {
     }
 }
 
-async fn purge(group: &Inner) -> Result<(), String> {
+/// Purges what may go. `asked`: up to where Raft was asked to purge already; it does so by itself once
+/// nobody is being sent those entries, and need not be asked each second, by a snapshot each time.
+async fn purge(group: &Inner, asked: &mut u64) -> Result<(), String> {
     let metrics = group.raft.metrics().borrow_watched().clone();
     let applied = metrics.last_applied.map_or(0, |id| id.index);
-    let purged = metrics.purged.map_or(0, |id| id.index);
+    let purged = metrics.purged.map_or(0, |id| id.index).max(*asked);
     let too_long = applied.saturating_sub(purged) > group.log_keep + group.log_keep / 2;
     let crowded = group.log.segments() > SEGMENTS_MAX;
     // What is not applied yet stays: a purge that frees nothing is not tried each second.
@@ -77,6 +79,7 @@ async fn purge(group: &Inner) -> Result<(), String> {
     let by_length = if too_long { snapshot.saturating_sub(group.log_keep) } else { 0 };
     let upto = by_length.max(older.min(snapshot));
     group.raft.trigger().purge_log(upto).await.map_err(|e| e.to_string())?;
+    *asked = upto;
     tracing::info!(log_index = upto, "raft log purged");
     Ok(())
 }
