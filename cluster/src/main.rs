@@ -33,8 +33,11 @@ const FAILED: u8 = 1;
 /// Exit code of a command that was not understood.
 const USAGE: u8 = 2;
 
-/// How long work that is left in threads may go on when all else is done.
+/// How long work that is left in threads may go on when a command is done: a read of standard input
+/// that nobody answers must not hold up the end of the process.
 const LINGER: Duration = Duration::from_millis(300);
+/// The same for a node. RocksDB aborts a process that ends while a thread is still inside it.
+const NODE_LINGER: Duration = Duration::from_secs(10);
 
 /// A command line that cannot be meant; ends with exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -70,9 +73,12 @@ fn start(cli: Cli) -> Result<ExitCode> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
+    let linger = match cli.noun {
+        Noun::Server(_) | Noun::NodeChild(_) => NODE_LINGER,
+        _ => LINGER,
+    };
     let outcome = runtime.block_on(Box::pin(run(cli)));
-    // A read of standard input that nobody answers must not hold up the end of the process.
-    runtime.shutdown_timeout(LINGER);
+    runtime.shutdown_timeout(linger);
     outcome
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use benteng_host::real;
-use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::admin::Privileged;
 use crate::cli::Global;
@@ -98,7 +98,8 @@ struct Stop {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     hangup: tokio::signal::unix::Signal,
-    mode: Mode,
+    /// Ends with the parent's end of our standard input; none for a node that has no parent.
+    parent: Option<oneshot::Receiver<()>>,
 }
 
 impl Stop {
@@ -108,19 +109,23 @@ impl Stop {
             terminate: on(SignalKind::terminate())?,
             interrupt: on(SignalKind::interrupt())?,
             hangup: on(SignalKind::hangup())?,
-            mode,
+            parent: match mode {
+                Mode::Server => None,
+                Mode::Child => Some(parent()?),
+            },
         })
     }
 
     /// Waits until somebody wants the node to stop; says who.
     async fn wanted(&mut self) -> &'static str {
         let parent_gone = async {
-            if self.mode == Mode::Server {
-                return std::future::pending().await;
+            match &mut self.parent {
+                // It never sends: that the other side is gone is the news.
+                Some(parent) => {
+                    let _ = parent.await;
+                }
+                None => std::future::pending().await,
             }
-            // The parent holds the other end of our standard input and writes nothing.
-            let mut byte = [0];
-            while matches!(tokio::io::stdin().read(&mut byte).await, Ok(n) if n > 0) {}
         };
         tokio::select! {
             biased;
@@ -130,6 +135,22 @@ impl Stop {
             () = parent_gone => "parent ended",
         }
     }
+}
+
+/// Waits for the parent's end on a thread of its own: a read that nobody answers would hold up the end
+/// of the runtime, which a node waits for.
+fn parent() -> Result<oneshot::Receiver<()>> {
+    let (alive, gone) = oneshot::channel();
+    let watch = move || {
+        // The parent holds the other end of our standard input and writes nothing.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        drop(alive);
+    };
+    std::thread::Builder::new()
+        .name("benteng-parent".into())
+        .spawn(watch)
+        .context("cannot watch the parent")?;
+    Ok(gone)
 }
 
 /// `benteng init`.

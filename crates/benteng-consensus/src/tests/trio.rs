@@ -140,7 +140,7 @@ impl Trio {
                 Ok(())
             }
             Err(e) => {
-                runtime.shutdown_background();
+                end(runtime);
                 Err(e)
             }
         }
@@ -160,9 +160,8 @@ impl Trio {
     }
 
     fn end(running: Running) {
-        let Running { group, _rpc, _server, runtime, .. } = running;
-        runtime.shutdown_background();
-        drop((group, _rpc, _server));
+        let Running { runtime, .. } = running;
+        end(runtime);
     }
 
     /// The state that it had read from the disk when it had started.
@@ -185,9 +184,13 @@ impl Trio {
     }
 }
 
+/// Waits for a runtime's threads: RocksDB aborts a process that ends while one is still inside it.
+fn end(runtime: Runtime) {
+    tokio::task::block_in_place(|| runtime.shutdown_timeout(Duration::from_secs(10)));
+}
+
 impl Drop for Trio {
     fn drop(&mut self) {
-        // A runtime must not be dropped from within another one.
         std::mem::take(&mut self.nodes).into_values().for_each(Trio::end);
     }
 }

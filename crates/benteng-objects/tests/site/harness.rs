@@ -191,8 +191,8 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         for (_, Running { runtime, .. }) in std::mem::take(&mut self.nodes) {
-            // A runtime may not be waited for within another one.
-            runtime.shutdown_background();
+            // RocksDB aborts a process that ends while a thread is still inside it.
+            tokio::task::block_in_place(|| runtime.shutdown_timeout(Duration::from_secs(10)));
         }
     }
 }
