@@ -20,7 +20,7 @@ const STALLED_AFTER: Duration = Duration::from_secs(90);
 /// An admin API.
 pub(crate) struct Client {
     base: Url,
-    token: Option<String>,
+    login: Option<Login>,
     http: reqwest::Client,
 }
 
@@ -59,21 +59,42 @@ pub(crate) fn parse_env_file(text: &str) -> BTreeMap<String, String> {
     lines.filter_map(|line| line.split_once('=')).map(|(k, v)| (k.trim().to_owned(), v.to_owned())).collect()
 }
 
+/// How a command proves who calls it. From the environment alone: a command line is seen by all.
+pub(crate) enum Login {
+    /// `BENTENG_ADMIN_TOKEN`: a token of the site, or `ACCESS_KEY_ID:SECRET_ACCESS_KEY`.
+    Token(String),
+    /// `BENTENG_ADMIN_USER` and `BENTENG_ADMIN_PASSWORD`.
+    Password { user: String, password: String },
+}
+
+impl Login {
+    fn find(variables: &BTreeMap<String, String>) -> Result<Option<Login>> {
+        let given = |name| variables.get(name).filter(|value| !value.is_empty()).cloned();
+        if let Some(token) = given("BENTENG_ADMIN_TOKEN") {
+            return Ok(Some(Login::Token(token)));
+        }
+        match (given("BENTENG_ADMIN_USER"), given("BENTENG_ADMIN_PASSWORD")) {
+            (Some(user), Some(password)) => Ok(Some(Login::Password { user, password })),
+            (None, None) => Ok(None),
+            _ => Err(crate::usage(
+                "set both BENTENG_ADMIN_USER and BENTENG_ADMIN_PASSWORD, or BENTENG_ADMIN_TOKEN",
+            )),
+        }
+    }
+}
+
 impl Client {
     /// The site of the command line or the environment.
     pub(crate) fn find(global: &Global) -> Result<Client> {
         let variables = site_variables(global)?;
         let Some(url) = variables.get("BENTENG_ADMIN_URL").filter(|url| !url.is_empty()) else {
-            return Err(crate::usage(
-                "which site? set BENTENG_ADMIN_URL (and BENTENG_ADMIN_TOKEN), or give --site FILE|URL",
-            ));
+            return Err(crate::usage("which site? set BENTENG_ADMIN_URL, or give --site FILE|URL"));
         };
-        let token = variables.get("BENTENG_ADMIN_TOKEN").filter(|token| !token.is_empty()).cloned();
-        Client::new(url, token, global.ca.as_deref())
+        Client::new(url, Login::find(&variables)?, global.ca.as_deref())
     }
 
     /// The admin API at `url`. `ca`: the only authority that is trusted, if given.
-    pub(crate) fn new(url: &str, token: Option<String>, ca: Option<&Path>) -> Result<Client> {
+    pub(crate) fn new(url: &str, login: Option<Login>, ca: Option<&Path>) -> Result<Client> {
         let base = Url::parse(url).ok().filter(|url| !url.cannot_be_a_base());
         let base = base.ok_or_else(|| crate::usage(&format!("{url:?} is not the URL of an admin API")))?;
         let mut http = reqwest::Client::builder()
@@ -87,7 +108,17 @@ impl Client {
                 .with_context(|| format!("{} holds no PEM certificates", path.display()))?;
             http = http.tls_certs_only(certs);
         }
-        Ok(Client { base, token, http: http.build().context("cannot set up the HTTP client")? })
+        Ok(Client { base, login, http: http.build().context("cannot set up the HTTP client")? })
+    }
+
+    /// Where the admin API is.
+    pub(crate) fn base(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    /// Whether it speaks TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.base.scheme() == "https"
     }
 
     /// The URL of `path` (segments, each encoded by itself) with a query.
@@ -105,8 +136,9 @@ impl Client {
     /// A request that the caller completes and hands to [`Client::send`].
     pub(crate) fn request(&self, method: Method, path: &[&str], query: &[(&str, &str)]) -> RequestBuilder {
         let request = self.http.request(method, self.url(path, query));
-        match &self.token {
-            Some(token) => request.bearer_auth(token),
+        match &self.login {
+            Some(Login::Token(token)) => request.bearer_auth(token),
+            Some(Login::Password { user, password }) => request.basic_auth(user, Some(password)),
             None => request,
         }
     }

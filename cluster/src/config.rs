@@ -73,6 +73,7 @@ pub(crate) struct KeysSection {
 pub(crate) struct TlsSection {
     pub(crate) cert_file: PathBuf,
     pub(crate) key_file: PathBuf,
+    pub(crate) loopback: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -124,6 +125,11 @@ pub(crate) enum LogFormat {
 }
 
 impl Config {
+    /// Whether the door that listens on `listen` speaks TLS: always where others reach it.
+    pub(crate) fn speaks_tls(&self, listen: &str) -> bool {
+        self.tls.loopback || !is_loopback(listen)
+    }
+
     /// The address under which other nodes and clients reach the door that listens on `listen`.
     pub(crate) fn advertised(&self, listen: &str) -> String {
         let port = listen.rsplit_once(':').map_or("", |(_, port)| port);

@@ -87,7 +87,10 @@ impl Formation {
         Ok(Some(found))
     }
 
-    fn save(&self, config: &Config) -> Result<()> {
+    /// Keeps it, and beside it the authority's certificate, by which clients know the site.
+    fn save(&self, config: &Config, root: &RootKey) -> Result<()> {
+        let ca = self.open_ca(root)?;
+        write_atomic(&ca_file(config), ca.cert_pem().as_bytes(), Readers::Owner)?;
         let text = serde_json::to_string_pretty(self)?;
         write_atomic(&Formation::path(config), text.as_bytes(), Readers::Owner)
     }
@@ -166,8 +169,13 @@ pub(crate) fn init(config: &Config, root: &RootKey, host: &Host) -> Result<Forma
         ca: hex::encode(postcard::to_stdvec(&ca).context("cannot encode the site's authority")?),
         root_check: hex::encode(root.check_value()),
     };
-    formation.save(config)?;
+    formation.save(config, root)?;
     Ok(formation)
+}
+
+/// Where the certificate of the site's authority is found, PEM.
+pub(crate) fn ca_file(config: &Config) -> PathBuf {
+    config.node.data_dir.join("ca.pem")
 }
 
 /// Asks a site to let this node in. The token is used up by a success; the node starts with `server`.
@@ -197,8 +205,7 @@ pub(crate) async fn join(config: &Config, root: &RootKey, client: &Client, token
         root_check,
     };
     // What the site sent must open under our key before it is kept.
-    formation.open_ca(root)?;
-    formation.save(config)?;
+    formation.save(config, root)?;
     Ok(formation)
 }
 

@@ -82,7 +82,7 @@ impl Node {
         let s3 = S3Options {
             listen: listen.s3.clone(),
             domains: config.s3.domains.clone(),
-            tls: certs.server_config(&listen.s3),
+            tls: certs.server_config(config, &listen.s3),
             connections_max: connections(config),
             ..S3Options::default()
         };
@@ -91,12 +91,12 @@ impl Node {
         let lake = Lake::open(&host, core.objects(), core.group().clone(), lake)
             .context("the lake does not open")?;
         let mut sql = benteng_sql::Options::new(listen.sql.clone());
-        sql.tls = certs.server_config(&listen.sql);
+        sql.tls = certs.server_config(config, &listen.sql);
         let sql = PgDoor::start(host.clone(), identity, lake, sql).await?;
         // Last: whoever finds it ready finds the other doors open.
         let http = benteng_http::Options {
             listen: listen.http.clone(),
-            tls: certs.server_config(&listen.http),
+            tls: certs.server_config(config, &listen.http),
             connections_max: connections(config),
         };
         let http = HttpDoor::start(&host, services, http).await?;

@@ -159,12 +159,17 @@ pub(crate) fn init(file: &Path) -> Result<()> {
     let host = real::host();
     let root = unseal::open_or_create(&config, &host)?;
     let formed = formation::init(&config, &root, &host)?;
+    let ca = match config.speaks_tls(&config.listen.http) {
+        true => format!("BENTENG_CA_FILE={} ", formation::ca_file(&config).display()),
+        false => String::new(),
+    };
     output::print(&format!(
         "Site {} is prepared; this is its first node.\n\n\
          1. Keep a copy of the root key in a safe place, away from the nodes: without it every byte is lost.\n\
          2. Start the node:  benteng server --config {}\n\
          3. Create the first administrator with the token below; it is void once there is one:\n\n   \
-         BENTENG_ADMIN_URL={} BENTENG_ADMIN_TOKEN={} benteng user create NAME --role admin\n",
+         {ca}BENTENG_ADMIN_URL={} BENTENG_ADMIN_TOKEN={} benteng user create NAME --role admin\n\n\
+         4. From then on commands take BENTENG_ADMIN_USER and BENTENG_ADMIN_PASSWORD from the environment.\n",
         formed.site,
         file.display(),
         admin_url(&config),
@@ -173,7 +178,7 @@ pub(crate) fn init(file: &Path) -> Result<()> {
 }
 
 fn admin_url(config: &Config) -> String {
-    let scheme = if config::is_loopback(&config.listen.http) { "http" } else { "https" };
+    let scheme = if config.speaks_tls(&config.listen.http) { "https" } else { "http" };
     format!("{scheme}://{}", config.advertised(&config.listen.http))
 }
 

@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use crate::config::{Config, is_loopback};
+use crate::config::Config;
 
 /// How long a certificate that we issue is valid; a new one is issued after half of it.
 const LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -71,9 +71,9 @@ impl DoorCert {
         Ok(DoorCert { inner: Arc::new(Inner { source, shown }) })
     }
 
-    /// TLS for a door that listens on `listen`; `None` on loopback, where doors speak plainly.
-    pub(crate) fn server_config(&self, listen: &str) -> Option<Arc<ServerConfig>> {
-        if is_loopback(listen) {
+    /// TLS for a door that listens on `listen`; `None` where doors speak plainly ([`Config::speaks_tls`]).
+    pub(crate) fn server_config(&self, config: &Config, listen: &str) -> Option<Arc<ServerConfig>> {
+        if !config.speaks_tls(listen) {
             return None;
         }
         let config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(self.inner.clone());
@@ -178,8 +178,10 @@ mod tests {
         config.advertise.host = "store.test".into();
 
         let issued = DoorCert::new(&config, ca.clone(), NodeId(1), &host).expect("issued");
-        assert!(issued.server_config("127.0.0.1:1").is_none(), "plain on loopback");
-        assert!(issued.server_config("0.0.0.0:1").is_some(), "TLS elsewhere");
+        assert!(issued.server_config(&config, "127.0.0.1:1").is_none(), "plain on loopback");
+        assert!(issued.server_config(&config, "0.0.0.0:1").is_some(), "TLS elsewhere");
+        config.tls.loopback = true;
+        assert!(issued.server_config(&config, "127.0.0.1:1").is_some(), "TLS on loopback where wanted");
         assert!(!issued.refresh().expect("not due"));
 
         let write = |name: &str| {

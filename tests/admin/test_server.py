@@ -5,11 +5,14 @@ import os
 import re
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import time
 import urllib.request
 
+import boto3
+import psycopg
 import pytest
 
 DOORS = ("s3", "http", "sql", "flight", "rpc")
@@ -50,15 +53,17 @@ def run(binary, *words, code=0, env=None, timeout=60):
 class Server:
     """A node that runs until the block ends."""
 
-    def __init__(self, binary, file, ports, env=None):
-        self.args, self.ports, self.env = [binary, "server", "--config", str(file)], ports, {**os.environ, **(env or {})}
+    def __init__(self, binary, file, ports, env=None, ca=None):
+        self.args, self.env = [binary, "server", "--config", str(file)], {**os.environ, **(env or {})}
+        scheme, self.tls = ("https", ssl.create_default_context(cafile=ca)) if ca else ("http", None)
+        self.ready = f"{scheme}://127.0.0.1:{ports['http']}/health/ready"
 
     def __enter__(self):
         self.process = subprocess.Popen(self.args, stderr=subprocess.PIPE, text=True, env=self.env)
         until = time.monotonic() + 60
         while True:
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.ports['http']}/health/ready", timeout=2)
+                urllib.request.urlopen(self.ready, timeout=2, context=self.tls)
                 return self
             except OSError:
                 assert self.process.poll() is None, self.process.stderr.read()
@@ -113,9 +118,18 @@ def test_site_from_init_to_join(binary, tmp_path):
     bootstrap = re.search(r"BENTENG_ADMIN_TOKEN=(\S+)", told)[1]
     site = {"BENTENG_ADMIN_URL": f"http://127.0.0.1:{ports['http']}", "BENTENG_ADMIN_TOKEN": bootstrap}
     with Server(binary, first, ports) as node:
-        run(binary, "user", "create", "ani", "--role", "admin", env=site)
+        told = run(binary, "user", "create", "ani", "--role", "admin", "--output", "json", env=site)
         # The token of the root key serves until there is an administrator, and no longer.
         assert "wrong" in run(binary, "site", "status", code=1, env=site)
+        # The administrator logs in by password, or by an access key made with it.
+        ani = {"BENTENG_ADMIN_URL": site["BENTENG_ADMIN_URL"], "BENTENG_ADMIN_USER": "ani"}
+        assert "BENTENG_ADMIN_PASSWORD" in run(binary, "site", "status", code=2, env=ani)
+        assert "wrong" in run(binary, "site", "status", code=1, env=ani | {"BENTENG_ADMIN_PASSWORD": "guess"})
+        ani["BENTENG_ADMIN_PASSWORD"] = json.loads(told)["password"]
+        run(binary, "site", "status", env=ani)
+        key = json.loads(run(binary, "key", "create", "--user", "ani", "--output", "json", env=ani))
+        token = f"{key['access_key_id']}:{key['secret_access_key']}"
+        run(binary, "node", "add", env={"BENTENG_ADMIN_URL": ani["BENTENG_ADMIN_URL"], "BENTENG_ADMIN_TOKEN": token})
         again = subprocess.run(node.args, capture_output=True, text=True)
         assert again.returncode == 1 and "another process" in again.stderr
     assert node.code == 0, node.log
@@ -158,6 +172,52 @@ def test_a_join_token_lets_one_node_in(binary, tmp_path):
             nodes = json.loads(run(binary, "node", "list", "--output", "json", env=site))
             assert sorted(line["name"] for line in nodes) == ["first", "second"]
         assert other.code == 0, other.log
+    assert node.code == 0, node.log
+
+
+def test_doors_speak_tls_under_the_sites_own_authority(binary, tmp_path):
+    """As on a machine that others reach: every door by TLS, and nothing in the clear."""
+    tls = "[tls]\nloopback = true\n"
+    file, ports = configure(tmp_path, "first", f'root_key_file = "{tmp_path / "root.key"}"', rest=tls)
+    second, second_ports = configure(tmp_path, "second", f'root_key_file = "{tmp_path / "root.key"}"', rest=tls)
+    stranger, _ = configure(tmp_path, "stranger")
+    told = run(binary, "init", "--config", str(file))
+    run(binary, "init", "--config", str(stranger))
+    ca, url = str(tmp_path / "first" / "ca.pem"), f"https://127.0.0.1:{ports['http']}"
+    assert f"BENTENG_CA_FILE={ca} BENTENG_ADMIN_URL={url}" in told
+    site = {"BENTENG_CA_FILE": ca, "BENTENG_ADMIN_URL": url}
+    site["BENTENG_ADMIN_TOKEN"] = re.search(r"BENTENG_ADMIN_TOKEN=(\S+)", told)[1]
+    with Server(binary, file, ports, ca=ca) as node:
+        token = json.loads(run(binary, "node", "add", "--output", "json", env=site))["token"]
+        assert f"--site {url} --ca ca.pem --token" in run(binary, "node", "add", env=site)
+        made = json.loads(run(binary, "user", "create", "ani", "--role", "admin", "--output", "json", env=site))
+        del site["BENTENG_ADMIN_TOKEN"]
+        site |= {"BENTENG_ADMIN_USER": "ani", "BENTENG_ADMIN_PASSWORD": made["password"]}
+        key = json.loads(run(binary, "key", "create", "--user", "ani", "--output", "json", env=site))
+        # Neither an unknown authority nor a caller without TLS gets anywhere.
+        other = str(tmp_path / "stranger" / "ca.pem")
+        run(binary, "site", "status", code=1, env=site | {"BENTENG_CA_FILE": other})
+        run(binary, "site", "status", code=1, env=site | {"BENTENG_ADMIN_URL": url.replace("https", "http")})
+
+        run(binary, "join", "--site", url, "--ca", ca, "--token", token, "--config", str(second))
+        with Server(binary, second, second_ports, ca=str(tmp_path / "second" / "ca.pem")) as newcomer:
+            nodes = json.loads(run(binary, "node", "list", "--output", "json", env=site))
+            assert sorted(line["name"] for line in nodes) == ["first", "second"]
+
+            s3 = boto3.client(
+                "s3", endpoint_url=f"https://127.0.0.1:{second_ports['s3']}", region_name="us-east-1", verify=ca,
+                aws_access_key_id=key["access_key_id"], aws_secret_access_key=key["secret_access_key"],
+            )
+            s3.create_bucket(Bucket="arsip")
+            s3.put_object(Bucket="arsip", Key="akta.csv", Body=b"nomor\n17\n")
+            where = {"host": "127.0.0.1", "port": ports["sql"], "user": "ani", "password": made["password"], "dbname": "benteng"}
+            with psycopg.connect(**where, sslmode="verify-full", sslrootcert=ca) as sql:
+                assert sql.execute("SELECT nomor FROM read_csv('s3://arsip/akta.csv')").fetchall() == [(17,)]
+            with pytest.raises(psycopg.OperationalError):
+                psycopg.connect(**where, sslmode="verify-full", sslrootcert=other)
+            with pytest.raises(psycopg.OperationalError, match="TLS|SSL"):
+                psycopg.connect(**where, sslmode="disable")
+        assert newcomer.code == 0, newcomer.log
     assert node.code == 0, node.log
 
 

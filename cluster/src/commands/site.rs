@@ -109,11 +109,18 @@ pub(crate) async fn node(global: &Global, verb: NodeVerb) -> Result<()> {
             match global.output {
                 crate::cli::Output::Json => print(&format!("{}\n", serde_json::to_string_pretty(&token)?)),
                 crate::cli::Output::Table | crate::cli::Output::Csv => print(&format!(
-                    "On the new node, with the site's root key in place and BENTENG_ADMIN_URL naming this site:\n\n  \
-                     benteng join --config /etc/benteng/benteng.toml --token {}\n  \
+                    "On the new node, with the site's root key in place{}:\n\n  \
+                     benteng join --config /etc/benteng/benteng.toml --site {}{} --token {}\n  \
                      benteng server --config /etc/benteng/benteng.toml\n\n\
                      The token serves once, within {valid} minutes.\n",
-                    token.token
+                    if client.is_tls() {
+                        " and the site's ca.pem (a node has it in its data_dir)"
+                    } else {
+                        ""
+                    },
+                    client.base(),
+                    if client.is_tls() { " --ca ca.pem" } else { "" },
+                    token.token,
                 )),
             }
         }

@@ -47,7 +47,7 @@ const fn key(
 pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("node", "This node."),
     ("site", "The site as a whole; read by `benteng init` alone."),
-    ("listen", "Where the doors listen. A door that is not bound to loopback speaks TLS."),
+    ("listen", "Where the doors listen. A door that is not bound to loopback always speaks TLS."),
     ("advertise", "How others reach this node."),
     ("keys", "Where the root key comes from. Exactly one of root_key_file and sealed_root_file is used."),
     ("tls", "Certificate of the doors; without one, the site's own authority issues it."),
@@ -113,6 +113,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("tls", "cert_file", Kind::Path, "\"\"", "Certificate chain, PEM; read again when it changes."),
     key("tls", "key_file", Kind::Path, "\"\"", "Its private key, PEM."),
+    key("tls", "loopback", Kind::Flag, "false", "Whether doors that are bound to loopback speak TLS, too."),
     key(
         "s3",
         "domains",

@@ -15,7 +15,7 @@ use super::control;
 use super::endpoints::{self, Endpoint};
 use super::ports::{self, Ports};
 use crate::admin::Privileged;
-use crate::client::Client;
+use crate::client::{Client, Login};
 use crate::config;
 use crate::files::{Readers, create_private_dir, write_atomic};
 use crate::formation::{self, Formation};
@@ -285,7 +285,11 @@ impl Site {
     /// The admin API of a node, as the administrator.
     pub(super) fn client(&self, index: u8) -> Result<Client> {
         let slot = self.slots.get(usize::from(index) - 1).context("no such node")?;
-        Client::new(&http_url(slot.ports), Some(Privileged::Dev.token(&self.root).to_string()), None)
+        Client::new(
+            &http_url(slot.ports),
+            Some(Login::Token(Privileged::Dev.token(&self.root).to_string())),
+            None,
+        )
     }
 
     async fn wait_ready(&mut self, indices: &[u8]) -> Result<()> {
