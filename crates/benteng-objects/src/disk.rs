@@ -109,9 +109,10 @@ impl Disk {
         self.0.remove(ids).await.map_err(failed)
     }
 
-    /// Gives room back that removed chunks took. Returns whether there may be more.
+    /// Gives room back that removed chunks took. Returns whether there may be more: a segment that
+    /// could not go, since a removal of its chunks is still being written, would be tried in vain at once.
     pub(crate) async fn clean(&self) -> Result<bool, CopyError> {
-        Ok(self.0.clean().await.map_err(failed)?.segment.is_some())
+        Ok(self.0.clean().await.map_err(failed)?.released_bytes > 0)
     }
 
     /// Reads `budget` bytes of chunks after `after` again. Returns where to go on (`None`: at
