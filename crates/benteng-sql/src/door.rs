@@ -45,7 +45,7 @@ pub enum Error {
 pub struct Options {
     /// Where it listens, `host:port`; port 0: any free one.
     pub listen: String,
-    /// TLS for clients that ask for it; `None`: plain only.
+    /// TLS, which every login must then use; `None`: plain only.
     pub tls: Option<Arc<ServerConfig>>,
     /// Connections at once; further ones are told 53300.
     pub max_connections: usize,

@@ -98,20 +98,24 @@ type Begun = (Wire, BTreeMap<String, String>);
 
 async fn first(door: &Arc<Door>, socket: Socket) -> Result<Begun, (Option<Wire>, NoSession)> {
     let mut wire = Wire::new(socket, LOGIN_MESSAGE_MAX);
+    let mut plain = true;
     for _ in 0..REQUESTS_MAX {
         let message = match wire.first().await {
             Ok(message) => message,
             Err(e) => return Err((Some(wire), e.into())),
         };
         match (message, &door.options.tls) {
-            (First::Ssl, Some(config)) => {
+            (First::Ssl, Some(config)) if plain => {
                 wire.put_byte(b'S');
                 if let Err(e) = wire.flush().await {
                     return Err((None, e.into()));
                 }
                 let Some(socket) = wire.into_socket() else { return Err((None, NoSession::Gone)) };
                 match TlsAcceptor::from(Arc::clone(config)).accept(socket).await {
-                    Ok(socket) => wire = Wire::new(Box::new(socket), LOGIN_MESSAGE_MAX),
+                    Ok(socket) => {
+                        wire = Wire::new(Box::new(socket), LOGIN_MESSAGE_MAX);
+                        plain = false;
+                    }
                     Err(e) => {
                         tracing::info!(error = %e, "sql client failed at TLS");
                         return Err((None, NoSession::Gone));
@@ -131,6 +135,15 @@ async fn first(door: &Arc<Door>, socket: Socket) -> Result<Begun, (Option<Wire>,
             (First::OtherVersion { major, minor }, _) => {
                 let error =
                     SqlError::fatal("0A000", format!("protocol {major}.{minor} is not supported; 3.0 is"));
+                return Err((Some(wire), error.into()));
+            }
+            // A cancel request, which names no user and carries no data, comes plainly from many clients.
+            (First::Startup { .. }, Some(_)) if plain => {
+                let error =
+                    SqlError::fatal("28000", "this door speaks TLS only; the connection is not encrypted")
+                        .hint(
+                            "connect with sslmode=verify-full and the site's ca.pem, or with sslmode=require",
+                        );
                 return Err((Some(wire), error.into()));
             }
             (First::Startup { minor, parameters }, _) => {
