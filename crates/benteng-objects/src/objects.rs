@@ -32,31 +32,42 @@ impl Objects {
     }
 
     /// Resolves a bucket: the local replica first, a read index on a miss.
+    /// Errors: `Rejected(NoSuchBucket)`, `Unavailable` without a quorum.
     pub async fn bucket(&self, name: &str) -> Result<Bucket> {
         bucket::resolve(&self.core, name).await
     }
 
-    /// Buckets in order of name after `after` that start with `prefix`.
+    /// At most `limit` buckets whose name starts with `prefix`, in order of name from behind `after` on (I2).
+    /// Errors: `Unavailable` without a quorum.
     pub async fn buckets(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page<Bucket>> {
         bucket::all(&self.core, prefix, after, limit).await
     }
 
-    /// Creates a bucket. `Rejected(BucketTaken { owner })` if the name is taken.
+    /// Creates a bucket of `owner`, with a key of its own.
+    /// Errors: `Rejected(BucketTaken | InvalidBucketName)`, `Unavailable`, `Unknown`.
     pub async fn create_bucket(&self, name: &str, owner: &str) -> Result<Bucket> {
         bucket::create(&self.core, name, owner).await
     }
 
     /// Deletes an empty bucket; uploads under way in it are aborted first.
+    /// Errors: `Rejected(NoSuchBucket | BucketNotEmpty)`, `Unavailable`, `Unknown`.
     pub async fn delete_bucket(&self, name: &str) -> Result<()> {
         bucket::delete(&self.core, name).await
     }
 
-    /// Exact counters of a bucket.
+    /// Exact counters of a bucket: objects, and their bytes as clients stored them.
+    /// Errors: `Rejected(NoSuchBucket)`, `Unavailable`.
     pub async fn usage(&self, bucket: &Bucket) -> Result<UsageRow> {
         bucket::usage(&self.core, bucket).await
     }
 
-    /// Stores an object; returns once it is durable and visible through every node (I1, I2).
+    /// Stores an object of up to 5 GiB; returns once it is durable and visible through every node (I1, I2).
+    /// The body streams: at most two chunks of 4 MiB of a request are in memory.
+    ///
+    /// Errors: `Body`, `Length`, `Digest`, `TooLarge`: the client's fault, nothing is visible.
+    /// `Rejected(NoSuchBucket | InvalidKey | PreconditionFailed | NoSuchKey)`. `Full`, `Unavailable`: not stored, retry.
+    /// `Unknown`: it may have been stored; read before writing again.
+    /// Cancellation: dropped before the commit, nothing is visible; chunks already written are removed later (O1).
     pub async fn put(
         &self,
         bucket: &Bucket,
@@ -67,7 +78,11 @@ impl Objects {
         Box::pin(put::put(&self.core, bucket, key, options, body)).await
     }
 
-    /// Reads an object. A range or part that is asked for is resolved against the version read.
+    /// Reads an object. A range or part that is asked for is resolved against the version read; the bytes are of that
+    /// version to the end, even if it is overwritten or deleted meanwhile (O5), for up to 12 h.
+    ///
+    /// Errors: `Rejected(NoSuchBucket | NoSuchKey | PreconditionFailed)`, `NotModified`, `RangeUnsatisfiable`,
+    /// `Unavailable`; in the stream as well `Unreadable`: never other bytes than were written (I4).
     pub async fn get(&self, bucket: &Bucket, key: &str, options: GetOptions) -> Result<Got> {
         let opened = get::open(&self.core, bucket, key, &options, Purpose::Answer, Ahead::One);
         let got = Box::pin(opened).await?;
@@ -75,12 +90,14 @@ impl Objects {
         Ok(got)
     }
 
-    /// As [`Objects::get`], without the bytes.
+    /// As [`Objects::get`], without the bytes. Errors: as there, `Unreadable` excepted.
     pub async fn head(&self, bucket: &Bucket, key: &str, options: GetOptions) -> Result<Got> {
         get::head(&self.core, bucket, key, &options).await
     }
 
-    /// Deletes objects; one result per key, in order. More than 1000 keys take several commands.
+    /// Deletes objects; one result per key, in order. More than 1000 keys take several commands. A key that is not
+    /// there is no error, unless a condition names it.
+    /// Errors: `Rejected(NoSuchBucket)`, `Unavailable`; `Unknown`: some or all may be gone.
     pub async fn delete(
         &self,
         bucket: &Bucket,
@@ -89,12 +106,14 @@ impl Objects {
         bucket::delete_objects(&self.core, bucket, keys).await
     }
 
-    /// A page of a bucket's objects.
+    /// A page of a bucket's objects in the order of their keys' bytes (I2). Cost follows the page, not the bucket.
+    /// Errors: `Rejected(NoSuchBucket)`, `Unavailable`.
     pub async fn list(&self, bucket: &Bucket, options: &ListOptions) -> Result<Page<Listed<ObjectRow>>> {
         bucket::list(&self.core, bucket, options).await
     }
 
     /// Copies an object by moving its bytes; `described: None` keeps what the source says (COPY directive).
+    /// Errors: those of [`Objects::get`] for the source and of [`Objects::put`] for the target.
     pub async fn copy(
         &self,
         from: CopySource,
@@ -107,7 +126,8 @@ impl Objects {
         Box::pin(put::copy(&self.core, from, to, key, described, condition, checksum)).await
     }
 
-    /// Begins an upload.
+    /// Begins an upload in parts; returns its id.
+    /// Errors: `Rejected(NoSuchBucket | InvalidKey)`, `Unavailable`, `Unknown`.
     pub async fn create_upload(
         &self,
         bucket: &Bucket,
@@ -118,7 +138,9 @@ impl Objects {
         upload::create(&self.core, bucket, key, owner, options).await
     }
 
-    /// Stores a part; its row is committed before this returns (O1). Of `options` the condition and description are not used.
+    /// Stores a part of up to 5 GiB; its row is committed before this returns (O1). The same number again replaces the
+    /// part. Of `options` the condition and description are not used.
+    /// Errors: as [`Objects::put`], and `Rejected(NoSuchUpload)`.
     pub async fn put_part(
         &self,
         bucket: &Bucket,
@@ -133,6 +155,7 @@ impl Objects {
     }
 
     /// Stores a part that is copied from an object.
+    /// Errors: those of [`Objects::get`] for the source and of [`Objects::put_part`].
     pub async fn copy_part(
         &self,
         from: CopySource,
@@ -146,6 +169,9 @@ impl Objects {
 
     /// Turns the listed parts into the object. A repeated call is answered alike for 24 h.
     /// `whole`: the checksum of the whole object, if the client sends it.
+    ///
+    /// Errors: `Rejected(NoSuchUpload | InvalidPart | InvalidPartOrder | PartTooSmall | PreconditionFailed)`, `Digest`,
+    /// `Unavailable`: the upload stands as before. `Unknown`: the object may be there; call again.
     pub async fn complete_upload(
         &self,
         bucket: &Bucket,
@@ -158,17 +184,17 @@ impl Objects {
         upload::complete(&self.core, UploadName { bucket, key, upload }, parts, whole, condition).await
     }
 
-    /// Gives an upload up.
+    /// Gives an upload up; its parts are removed. Errors: `Rejected(NoSuchUpload)`, `Unavailable`, `Unknown`.
     pub async fn abort_upload(&self, bucket: &Bucket, key: &str, upload: BlobId) -> Result<()> {
         upload::abort(&self.core, UploadName { bucket, key, upload }).await
     }
 
-    /// An upload under way.
+    /// An upload under way. Errors: `Rejected(NoSuchUpload)`, `Unavailable`.
     pub async fn upload(&self, bucket: &Bucket, key: &str, upload: BlobId) -> Result<UploadRow> {
         upload::upload(&self.core, UploadName { bucket, key, upload }).await
     }
 
-    /// Parts of an upload after number `after`.
+    /// At most `limit` parts of an upload after number `after`. Errors: `Rejected(NoSuchUpload)`, `Unavailable`.
     pub async fn list_parts(
         &self,
         bucket: &Bucket,
@@ -180,7 +206,8 @@ impl Objects {
         upload::list_parts(&self.core, UploadName { bucket, key, upload }, after, limit).await
     }
 
-    /// Uploads under way whose key starts with `prefix`, by key then id, after `after`.
+    /// At most `limit` uploads under way whose key starts with `prefix`, by key then id, from behind `after` on.
+    /// Errors: `Rejected(NoSuchBucket)`, `Unavailable`.
     pub async fn list_uploads(
         &self,
         bucket: &Bucket,
