@@ -14,7 +14,7 @@ use benteng_keys::{RootKey, SiteCa, Validity};
 use benteng_lake::{Lake, LakeOptions};
 use benteng_meta::Doors;
 use benteng_meta::ids::NodeId;
-use benteng_objects::{Limits, NewSite, Node as Core, NodeOptions};
+use benteng_objects::{Error, Limits, NewSite, Node as Core, NodeOptions};
 use benteng_rpc::{MutualTls, TlsIdentity};
 use benteng_s3::{S3Door, S3Options};
 use benteng_sql::PgDoor;
@@ -199,10 +199,7 @@ async fn form(core: &Core, formation: &Formation, config: &Config, root: &RootKe
     if known.is_some() {
         return Ok(());
     }
-    if core.group().has_history() {
-        // Formed in an earlier life; the log brings the row back.
-        return Ok(());
-    }
+    let had_history = core.group().has_history();
     let site = NewSite {
         id: formation.site(),
         name: site_name.clone(),
@@ -211,7 +208,14 @@ async fn form(core: &Core, formation: &Formation, config: &Config, root: &RootKe
         node_name: config.node.name.clone(),
         zone: config.node.zone.clone(),
     };
-    core.init_site(site, root).await.context("the site cannot be formed")
+    match core.init_site(site, root).await {
+        Err(error @ (Error::Unavailable { .. } | Error::Unknown { .. })) if had_history => {
+            // Formed in an earlier life, as a rule; the log brings the row back once there is a quorum.
+            tracing::warn!(%error, "node does not know yet whether its site is formed");
+            Ok(())
+        }
+        outcome => outcome.context("the site cannot be formed"),
+    }
 }
 
 /// Waits until the node serves; says what it waits for.

@@ -9,6 +9,7 @@ use benteng_host::Host;
 use benteng_identity::{Action, Principal, Resource, authorize};
 use benteng_objects::Objects;
 use datafusion::catalog::{CatalogProvider, MemorySchemaProvider, SchemaProvider};
+use datafusion::config::ConfigNonZeroUsize;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionContext;
 use datafusion::prelude::SessionConfig;
@@ -100,6 +101,10 @@ impl Lake {
             .with_target_partitions(self.0.options.threads.max(1));
         let options = config.options_mut();
         options.execution.sort_spill_reservation_bytes = (memory / 16).clamp(1 << 20, 10 << 20);
+        // One batch a file. With files that stay open a repartition of DataFusion 55 that spills may wait for
+        // ever for a batch that lies in the file behind the one that it reads (apache/datafusion#24883).
+        options.execution.max_spill_file_size_bytes =
+            ConfigNonZeroUsize::try_new(1).expect("one is not zero");
         // Plain strings rather than views where that can be chosen: see `compact`.
         options.sql_parser.map_string_types_to_utf8view = false;
         options.execution.parquet.schema_force_view_types = false;

@@ -10,7 +10,7 @@ use benteng_consensus::{Group, GroupOptions};
 use benteng_host::{Host, Kv, Task};
 use benteng_keys::RootKey;
 use benteng_meta::ids::*;
-use benteng_meta::{Command, Doors, NodeRow, NodeState, SiteRow};
+use benteng_meta::{Command, Doors, NodeRow, NodeState, Rejection, SiteRow};
 use benteng_rpc::{Rpc, Secure, Server, Service};
 use bytes::Bytes;
 
@@ -175,11 +175,16 @@ impl Node {
         Ok(Node { core, rpc, router, store, doors, server, loops })
     }
 
-    /// Forms a site of which this node is the first.
+    /// Forms a site of which this node is the first, or ends what an earlier life began: one that died between its
+    /// first vote and this command left a group without a site. A site that is formed stays as it is.
     ///
-    /// Errors: `Rejected(Site)` if it is formed already; `Unavailable`.
+    /// Errors: `Unavailable`, and the site may be formed already.
     pub async fn init_site(&self, site: NewSite, root: &RootKey) -> Result<()> {
-        self.core.group.initialize(&self.doors.rpc).await?;
+        if !self.core.group.has_history() {
+            self.core.group.initialize(&self.doors.rpc).await?;
+        } else if benteng_meta::query::site(&*self.core.group.read().await?)?.is_some() {
+            return Ok(());
+        }
         let row = SiteRow {
             id: site.id,
             name: site.name,
@@ -201,8 +206,10 @@ impl Node {
             joined: SiteTime(0),
         };
         let kek = self.core.keys.new_kek(KekVersion(1), &*self.core.host.random);
-        self.core.group.propose(Command::InitSite { site: row, kek, node }, None).await?;
-        Ok(())
+        match self.core.group.propose(Command::InitSite { site: row, kek, node }, None).await {
+            Ok(_) | Err(benteng_consensus::Error::Rejected(Rejection::Site { formed: true })) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// This node.

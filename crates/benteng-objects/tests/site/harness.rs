@@ -40,6 +40,17 @@ fn free_port() -> u16 {
 impl Site {
     /// A formed, settled site of `n` nodes.
     pub(crate) async fn of(n: u64) -> Site {
+        let mut site = Site::founder().await;
+        site.form().await;
+        for _ in 1..n {
+            site.add(None).await;
+        }
+        site.settled().await;
+        site
+    }
+
+    /// A first node that runs; its site is not formed yet.
+    pub(crate) async fn founder() -> Site {
         // `RUST_LOG=debug` shows what nodes say; a second test in the process finds it set.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
@@ -54,22 +65,33 @@ impl Site {
         };
         site.ports.insert(NodeId(1), free_port());
         site.start(NodeId(1)).await;
+        site
+    }
+
+    /// Forms the site by its first node.
+    pub(crate) async fn form(&self) {
         let new = NewSite {
-            id: SiteId::from_random(random_array(&*host.random)),
+            id: SiteId(uuid::Uuid::from_u128(1)),
             name: "uji".to_owned(),
             removal_delay: 0,
             ca: Bytes::new(),
             node_name: "node-1".to_owned(),
             zone: "zone-1".to_owned(),
         };
-        let (node, root) = (site.nodes[&NodeId(1)].node.clone(), site.root.clone());
-        let forming = async move { node.init_site(new, &root).await };
-        site.nodes[&NodeId(1)].runtime.spawn(forming).await.unwrap().unwrap();
-        for _ in 1..n {
-            site.add(None).await;
-        }
-        site.settled().await;
-        site
+        let (node, root) = (self.nodes[&NodeId(1)].node.clone(), self.root.clone());
+        self.nodes[&NodeId(1)]
+            .runtime
+            .spawn(async move { node.init_site(new, &root).await })
+            .await
+            .unwrap()
+            .unwrap();
+    }
+
+    /// As much of the forming as a first node does before the site's first command.
+    pub(crate) async fn form_half(&self) {
+        let node = self.nodes[&NodeId(1)].node.clone();
+        let half = async move { node.group().initialize(&node.doors().rpc).await };
+        self.nodes[&NodeId(1)].runtime.spawn(half).await.unwrap().unwrap();
     }
 
     /// Starts a node on its directory.

@@ -188,3 +188,20 @@ async fn i1_without_a_quorum_nothing_is_acknowledged_and_nothing_is_left_behind(
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_founder_that_died_half_way_forms_its_site_at_the_next_start() {
+    let mut site = Site::founder().await;
+    site.form_half().await;
+    site.stop(1).await;
+    site.start(NodeId(1)).await;
+    site.form().await;
+    site.settled().await;
+    let bucket = site.any().objects().create_bucket("arsip", "ani").await.unwrap();
+    // Once more changes nothing.
+    site.stop(1).await;
+    site.start(NodeId(1)).await;
+    site.form().await;
+    site.settled().await;
+    assert_eq!(site.any().objects().bucket("arsip").await.unwrap().id, bucket.id);
+}
