@@ -89,7 +89,9 @@ impl Lake {
 
     /// A context that knows the lake's catalogue and DataFusion's functions, but no file and
     /// no user. Doors add to it what their clients expect and give it to [`Lake::session`].
-    pub fn template(&self) -> SessionContext {
+    ///
+    /// Errors: a setting of ours that this DataFusion does not take.
+    pub fn template(&self) -> datafusion::error::Result<SessionContext> {
         let memory = self.0.options.query_memory;
         let mut config = SessionConfig::new()
             .with_default_catalog_and_schema(CATALOG, "public")
@@ -103,8 +105,7 @@ impl Lake {
         options.execution.sort_spill_reservation_bytes = (memory / 16).clamp(1 << 20, 10 << 20);
         // One batch a file. With files that stay open a repartition of DataFusion 55 that spills may wait for
         // ever for a batch that lies in the file behind the one that it reads (apache/datafusion#24883).
-        options.execution.max_spill_file_size_bytes =
-            ConfigNonZeroUsize::try_new(1).expect("one is not zero");
+        options.execution.max_spill_file_size_bytes = ConfigNonZeroUsize::try_new(1)?;
         // Plain strings rather than views where that can be chosen: see `compact`.
         options.sql_parser.map_string_types_to_utf8view = false;
         options.execution.parquet.schema_force_view_types = false;
@@ -112,7 +113,7 @@ impl Lake {
         options.sql_parser.parse_float_as_decimal = true;
         let context = SessionContext::new_with_config(config);
         context.register_catalog(CATALOG, Arc::clone(&self.0.catalog) as Arc<dyn CatalogProvider>);
-        context
+        Ok(context)
     }
 
     /// Opens a session for a user. Nothing of it is shared with another session.

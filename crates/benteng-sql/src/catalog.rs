@@ -22,7 +22,7 @@ pub(crate) type SharedSettings = Arc<Mutex<Settings>>;
 
 /// The lake's context with everything that PostgreSQL clients expect of a server.
 pub(crate) async fn template(lake: &Lake) -> Result<SessionContext> {
-    let context = lake.template();
+    let context = lake.template()?;
     let setup = context.clone();
     let made = lake.runtime().run(async move {
         setup_pg_catalog(&setup, CATALOG, EmptyContextProvider).map_err(|e| *e)?;
