@@ -195,10 +195,6 @@ fn open_kv(config: &Config, dir: &Path) -> Result<Arc<RocksKv>> {
 /// The first node of a new site forms it, once.
 async fn form(core: &Core, formation: &Formation, config: &Config, root: &RootKey) -> Result<()> {
     let Origin::Init { site_name } = &formation.origin else { return Ok(()) };
-    let known = benteng_meta::query::site(core.group().local()?.as_ref())?;
-    if known.is_some() {
-        return Ok(());
-    }
     let had_history = core.group().has_history();
     let site = NewSite {
         id: formation.site(),

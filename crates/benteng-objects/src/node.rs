@@ -180,6 +180,9 @@ impl Node {
     ///
     /// Errors: `Unavailable`, and the site may be formed already.
     pub async fn init_site(&self, site: NewSite, root: &RootKey) -> Result<()> {
+        if benteng_meta::query::site(&*self.core.group.local()?)?.is_some() {
+            return Ok(());
+        }
         if !self.core.group.has_history() {
             self.core.group.initialize(&self.doors.rpc).await?;
         } else if benteng_meta::query::site(&*self.core.group.read().await?)?.is_some() {
