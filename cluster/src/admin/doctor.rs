@@ -57,13 +57,18 @@ fn reach(status: &SiteStatus) -> Finding {
 }
 
 fn copies(status: &SiteStatus) -> Finding {
-    if status.chunks_short == 0 && status.groups_moving == 0 {
+    if status.chunks_short == 0 && status.groups_moving == 0 && status.groups_short == 0 {
         return finding(Level::Ok, "copies", "no copy is missing", "");
     }
     let age = status.oldest_short_seconds.unwrap_or(0);
     let message = format!(
-        "{} chunks are short of copies (the oldest for {age} s), {} placement groups are being filled ({} of {} copies)",
-        status.chunks_short, status.groups_moving, status.copies_filled, status.copies_to_fill
+        "{} chunks are short of copies (the oldest for {age} s), {} placement groups are being filled ({} of {} copies), \
+         {} have too few holders",
+        status.chunks_short,
+        status.groups_moving,
+        status.copies_filled,
+        status.copies_to_fill,
+        status.groups_short
     );
     if age > SHORT_SECONDS_MAX {
         return finding(
@@ -157,6 +162,7 @@ mod tests {
             chunks_short: 0,
             oldest_short_seconds: None,
             groups_moving: 0,
+            groups_short: 0,
             groups: 1024,
             copies_filled: 0,
             copies_to_fill: 0,
@@ -186,6 +192,7 @@ mod tests {
         check(|s| s.survives_one_loss = false, Some(("redundancy", Level::Warning)));
         check(|s| s.nodes[1].reachable = Some(false), Some(("nodes", Level::Problem)));
         check(|s| s.chunks_short = 5, Some(("copies", Level::Warning)));
+        check(|s| s.groups_short = 5, Some(("copies", Level::Warning)));
         check(
             |s| (s.chunks_short, s.oldest_short_seconds) = (5, Some(SHORT_SECONDS_MAX + 1)),
             Some(("copies", Level::Problem)),

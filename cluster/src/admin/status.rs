@@ -51,6 +51,7 @@ pub(super) fn site(me: NodeId, group: &Group, status: benteng_objects::SiteStatu
         chunks_short: status.chunks_short,
         oldest_short_seconds: status.oldest_short.map(age),
         groups_moving: u64::from(status.groups_moving),
+        groups_short: u64::from(status.groups_short),
         groups: u64::from(PlacementGroup::COUNT),
         copies_filled: u64::from(status.filling.0),
         copies_to_fill: u64::from(status.filling.1),

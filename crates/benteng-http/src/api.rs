@@ -46,6 +46,8 @@ pub struct SiteStatus {
     pub oldest_short_seconds: Option<u64>,
     /// Placement groups that are being moved or filled.
     pub groups_moving: u64,
+    /// Placement groups that have fewer holders than `copies` and are not being moved; 0 when healthy.
+    pub groups_short: u64,
     /// Placement groups of the site.
     pub groups: u64,
     /// Of the copies of groups that moves need: how many are filled.

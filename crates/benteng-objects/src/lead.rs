@@ -102,12 +102,20 @@ async fn keep_members(core: &Core, nodes: &BTreeMap<NodeId, NodeRow>) -> Result<
     Ok(())
 }
 
-/// Nodes that may hold chunks: active ones that run, or ran, with known disks.
-fn candidates(view: &dyn KvView, nodes: &BTreeMap<NodeId, NodeRow>) -> Result<Vec<Candidate>> {
+/// Nodes that may hold chunks: active ones that run, or ran, with known disks; and those that groups
+/// are on their way to. So a replacement that is let in, but has not started yet, keeps its place:
+/// the groups would shrink to the nodes that are left, and the site would call itself whole.
+fn candidates(
+    view: &dyn KvView,
+    nodes: &BTreeMap<NodeId, NodeRow>,
+    heading: &[(PlacementGroup, Vec<NodeId>)],
+) -> Result<Vec<Candidate>> {
+    let named: BTreeSet<NodeId> = heading.iter().flat_map(|(_, holders)| holders).copied().collect();
     let mut out = Vec::new();
     for (node, row) in nodes {
         let began = query::get::<GatewayRow>(view, &key::gateway(*node))?.is_some();
-        if row.state == NodeState::Active && row.store != StoreId::default() && began {
+        let ready = row.store != StoreId::default() && began;
+        if row.state == NodeState::Active && (ready || named.contains(node)) {
             out.push(Candidate { node: *node, zone: row.zone.clone() });
         }
     }
@@ -127,14 +135,15 @@ async fn keep_placement(
     site: &SiteRow,
     nodes: &BTreeMap<NodeId, NodeRow>,
 ) -> Result<()> {
-    let candidates = candidates(view, nodes)?;
+    let rows = query::placements(view)?;
+    let heading = heading(&rows);
+    let candidates = candidates(view, nodes, &heading)?;
     if candidates.is_empty() {
         return Ok(());
     }
     // Never fewer than before: counts go down by an operator's command only (S8).
     let wanted = u8::try_from(candidates.len().min(3)).unwrap_or(3).max(site.copies);
-    let rows = query::placements(view)?;
-    let moves = plan(&candidates, usize::from(wanted), &heading(&rows));
+    let moves = plan(&candidates, usize::from(wanted), &heading);
     if !moves.is_empty() {
         probe("placement_moved");
         tracing::info!(groups = moves.len(), copies = wanted, "placement groups begin to move");

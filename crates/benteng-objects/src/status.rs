@@ -43,6 +43,8 @@ pub struct SiteStatus {
     pub oldest_short: Option<SiteTime>,
     /// Placement groups on their way to other nodes.
     pub groups_moving: u32,
+    /// Placement groups that have fewer holders than [`SiteStatus::copies`], and are not on their way to more.
+    pub groups_short: u32,
     /// Of the copies of groups that moves need: how many are filled, and how many there are.
     pub filling: (u32, u32),
     /// Site time of this answer.
@@ -76,6 +78,7 @@ pub struct NodeView {
 #[derive(Default)]
 struct Moves {
     moving: u32,
+    short: u32,
     filled: u32,
     to_fill: u32,
 }
@@ -89,7 +92,7 @@ pub(crate) async fn status(core: &Core) -> Result<SiteStatus> {
     let site = query::site(&*view)?.ok_or(benteng_meta::Rejection::Site { formed: false })?;
     let clock = query::clock(&*view)?;
     let (objects, bytes) = usage(&*view)?;
-    let moves = moves(&*view)?;
+    let moves = moves(&*view, site.copies)?;
     let oldest_short = oldest_short(&*view)?;
     let rows = query::nodes(&*view)?;
     drop(view);
@@ -121,6 +124,7 @@ pub(crate) async fn status(core: &Core) -> Result<SiteStatus> {
         chunks_short: clock.chunks_short,
         oldest_short,
         groups_moving: moves.moving,
+        groups_short: moves.short,
         filling: (moves.filled, moves.to_fill),
         now: core.group.site_time(),
         seq: clock.seq,
@@ -175,6 +179,10 @@ fn findings(status: &SiteStatus) -> Said {
         let moving = status.groups_moving;
         said.harm.push(format!("{moving} placement groups are moving; {filled} of {all} copies are filled"));
     }
+    if status.groups_short > 0 {
+        let (short, copies) = (status.groups_short, status.copies);
+        said.harm.push(format!("{short} placement groups have fewer than {copies} holders"));
+    }
     said
 }
 
@@ -187,11 +195,14 @@ fn usage(view: &dyn KvView) -> Result<(u64, u64)> {
     Ok(sum)
 }
 
-fn moves(view: &dyn KvView) -> Result<Moves> {
+fn moves(view: &dyn KvView, copies: u8) -> Result<Moves> {
     let mut moves = Moves::default();
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     for (_, row) in query::placements(view)? {
-        let Some(target) = &row.target else { continue };
+        let Some(target) = &row.target else {
+            moves.short += u32::from(row.current.len() < usize::from(copies));
+            continue;
+        };
         moves.moving += 1;
         let new: Vec<&NodeId> = target.iter().filter(|node| !row.current.contains(node)).collect();
         moves.to_fill += count(new.len());
@@ -262,6 +273,7 @@ mod tests {
             chunks_short: 0,
             oldest_short: None,
             groups_moving: 0,
+            groups_short: 0,
             filling: (0, 0),
             now: SiteTime(9_000_000),
             seq: StateSeq(1),
@@ -274,6 +286,8 @@ mod tests {
         assert_eq!(harm(&short), ["2 chunks lack a copy, the oldest for 5 s"]);
         let moving = SiteStatus { groups_moving: 4, filling: (3, 8), ..site(vec![]) };
         assert_eq!(harm(&moving), ["4 placement groups are moving; 3 of 8 copies are filled"]);
+        let thin = SiteStatus { groups_short: 5, ..site(vec![]) };
+        assert_eq!(harm(&thin), ["5 placement groups have fewer than 3 holders"]);
         let lost = SiteStatus { confirmed: false, ..site(vec![]) };
         assert_eq!(harm(&lost).len(), 1);
         let on_disk = |free| {

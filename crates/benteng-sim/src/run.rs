@@ -323,7 +323,10 @@ impl Standing {
         let view = node.group().local().ok()?;
         let clock = query::clock(&*view).ok()?;
         let placements = query::placements(&*view).ok()?;
-        let mut moving = placements.into_iter().map(|(_, row)| row).filter(|row| row.target.is_some());
+        let copies = usize::from(query::site(&*view).ok()??.copies);
+        // On their way, or with too few holders and not on their way to more: neither is in its place.
+        let unsettled = |row: &PlacementRow| row.target.is_some() || row.current.len() < copies;
+        let mut moving = placements.into_iter().map(|(_, row)| row).filter(unsettled);
         let first_moving = moving.next();
         let groups_moving = moving.count() + usize::from(first_moving.is_some());
         let (seq, chunks_short, leader) = (clock.seq.0, clock.chunks_short, node.group().leader());

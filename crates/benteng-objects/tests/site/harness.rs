@@ -133,6 +133,15 @@ impl Site {
 
     /// Adds a node, or a replacement of `old`; returns its id.
     pub(crate) async fn add(&mut self, old: Option<NodeId>) -> NodeId {
+        let id = self.let_in(old).await;
+        self.start(id).await;
+        // A newcomer serves once it has caught up.
+        until("the gateway of the new node", async || self.node(id.0).ready().is_ok()).await;
+        id
+    }
+
+    /// Lets a node in that has not started yet.
+    pub(crate) async fn let_in(&mut self, old: Option<NodeId>) -> NodeId {
         let port = free_port();
         let token = random_array(&*benteng_host::real::host().random);
         let group = self.any().group();
@@ -149,9 +158,6 @@ impl Site {
         let answer = group.propose(Command::AddNode { node, token }, None).await.unwrap();
         let Answer::Node(id) = answer else { panic!("{answer:?}") };
         self.ports.insert(id, port);
-        self.start(id).await;
-        // A newcomer serves once it has caught up.
-        until("the gateway of the new node", async || self.node(id.0).ready().is_ok()).await;
         id
     }
 

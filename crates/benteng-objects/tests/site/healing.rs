@@ -95,6 +95,26 @@ async fn a_wiped_node_is_replaced_and_its_replacement_is_filled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn o3_a_site_is_not_whole_while_its_replacement_has_not_started() {
+    let mut site = Site::of(3).await;
+    let bucket = site.node(1).objects().create_bucket("data", "ani").await.unwrap();
+    let written = fill(&site, &bucket, 1).await;
+    site.stop(3).await;
+    site.wipe(3);
+    let new = site.let_in(Some(NodeId(3))).await;
+    // Many rounds of the leader's work: 50 ms each.
+    for _ in 0..20 {
+        let status = site.any().objects().status().await.unwrap();
+        assert!(!status.healthy && status.groups_moving == 1024, "{status:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    site.start(new).await;
+    site.settled().await;
+    all_copies_there(&site);
+    check(&site, &bucket, &written).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i1_all_nodes_restart_and_everything_is_there() {
     let mut site = Site::of(3).await;
     let bucket = site.node(1).objects().create_bucket("data", "ani").await.unwrap();
