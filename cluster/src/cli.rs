@@ -72,6 +72,9 @@ pub(crate) enum Noun {
     Key(KeyVerb),
     /// Run SQL: one query with -c, else a shell.
     Sql(SqlArgs),
+    /// Measure an endpoint under load.
+    #[command(subcommand)]
+    Bench(crate::bench::BenchVerb),
     /// Print the completions of a shell.
     Completions {
         /// The shell.
@@ -289,6 +292,8 @@ mod tests {
         check("benteng user create kontrak", Some(2));
         check("benteng key create --user kontrak --output json", None);
         check("benteng sql -c select", None);
+        check("benteng bench s3 --size 64KiB --concurrency 4 --ops put,get --output json", None);
+        check("benteng bench s3 --size much", Some(2));
         check("benteng site no-such-verb", Some(2));
         check("benteng no-such-noun", Some(2));
         check("benteng dev --nodes 0", Some(2));

@@ -5,6 +5,7 @@
 //! of such nodes; `commands` and `client` talk to a site; `admin` answers them.
 
 mod admin; // what the HTTP door asks of this node
+mod bench; // load on an S3 endpoint
 mod cli; // the command line
 mod client; // the admin API from the outside
 mod commands; // the verbs that talk to a site
@@ -102,6 +103,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Noun::User(verb) => commands::people::user(&global, verb).await.map(done),
         Noun::Key(verb) => commands::people::key(&global, verb).await.map(done),
         Noun::Sql(args) => commands::sql::run(&global, args).await,
+        Noun::Bench(verb) => bench::run(&global, verb).await,
         Noun::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "benteng", &mut script);

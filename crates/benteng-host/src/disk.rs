@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Fut, Result};
+use crate::{Error, Fut, Result};
 
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,15 @@ pub trait Disk: Send + Sync {
     fn space(&self, path: &Path) -> Fut<Result<Space>>;
 }
 
+/// Which half of [`File::write_sync`] failed: only the first may be tried again (protocols J6).
+#[derive(Debug)]
+pub enum WriteSyncError {
+    /// The write; nothing is promised, and nothing was synced.
+    Write(Error),
+    /// The sync: never retry, abort.
+    Sync(Error),
+}
+
 /// An open file. Calls may overlap; overlapping writes of one range have no order.
 #[expect(clippy::len_without_is_empty, reason = "a length that must be asked for has no cheap emptiness")]
 pub trait File: Send + Sync {
@@ -67,4 +76,13 @@ pub trait File: Send + Sync {
     /// After an error the page cache may disagree with the disk for good: never retry,
     /// abort (protocols J6).
     fn sync_data(&self) -> Fut<Result<()>>;
+    /// [`File::write_at`] and then [`File::sync_data`]: a log's every batch. A machine that can make
+    /// one request of them spares a wait between the two.
+    fn write_sync(&self, offset: u64, parts: Vec<Bytes>) -> Fut<std::result::Result<(), WriteSyncError>> {
+        let (write, sync) = (self.write_at(offset, parts), self.sync_data());
+        Box::pin(async move {
+            write.await.map_err(WriteSyncError::Write)?;
+            sync.await.map_err(WriteSyncError::Sync)
+        })
+    }
 }

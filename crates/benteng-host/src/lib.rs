@@ -25,7 +25,7 @@ mod time; // monotonic and wall clocks
 
 use std::sync::Arc;
 
-pub use disk::{Disk, File, Open, Space};
+pub use disk::{Disk, File, Open, Space, WriteSyncError};
 pub use error::{Error, Result};
 pub use fate::Fate;
 pub use kv::{Batch, Kv, KvView, Op, Visit, prefix_end};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use benteng_host::{Mono, probe, sleep};
+use benteng_host::{Mono, WriteSyncError, probe, sleep};
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -241,15 +241,18 @@ impl Writer {
         let mut wait = STALL_MIN;
         // The very same bytes at the same place until there is room: another batch under
         // the same record numbers would put two plaintexts under one nonce (K1).
+        let mut began = self.ground.host.clock.now();
         loop {
-            match self.active.file.write_at(self.active.next.0, parts.clone()).await {
-                Err(e) if e.is_full() => self.stall(&mut wait).await,
-                result => break must(&self.ground.host, result).await,
+            match self.active.file.write_sync(self.active.next.0, parts.clone()).await {
+                Ok(()) => break,
+                Err(WriteSyncError::Write(e)) if e.is_full() => self.stall(&mut wait).await,
+                Err(WriteSyncError::Write(e) | WriteSyncError::Sync(e)) => {
+                    must::<()>(&self.ground.host, Err(e)).await;
+                }
             }
+            began = self.ground.host.clock.now();
         }
         self.stats.set_stalled(false);
-        let began = self.ground.host.clock.now();
-        must(&self.ground.host, self.active.file.sync_data().await).await;
         self.stats.synced(self.ground.host.clock.now().since(began));
         self.active.next = next;
         self.segment.set_extent(self.active.closed(), false);

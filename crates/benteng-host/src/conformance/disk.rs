@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Numbers;
-use crate::{Disk, File, Open, Result};
+use crate::{Disk, File, Open, Result, WriteSyncError};
 
 /// Checks a file system below `root`, which it creates and which must not hold anything.
 pub async fn disk(disk: Arc<dyn Disk>, root: &Path) {
@@ -87,6 +87,11 @@ async fn modes_and_errors(disk: &dyn Disk, dir: &Path) {
     let writer = good(disk.open(&path, Open::Write).await);
     good(writer.write_at(3, vec![Bytes::from_static(b"+")]).await);
     assert_eq!(contents(&*reader).await, "one+", "handles of one file see one file");
+    let refused = reader.write_sync(0, vec![Bytes::from_static(b"x")]).await;
+    assert!(matches!(refused, Err(WriteSyncError::Write(_))), "opened for reading: {refused:?}");
+    let both = writer.write_sync(4, vec![Bytes::from_static(b"and "), Bytes::from_static(b"two")]).await;
+    assert!(both.is_ok(), "a sound disk does it: {both:?}");
+    assert_eq!(contents(&*reader).await, "one+and two");
 }
 
 async fn positional_io(disk: &dyn Disk, dir: &Path) {

@@ -15,7 +15,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::statvfs;
 
 use super::pool::{Pace, Pool};
-use crate::{Disk, Error, File, Fut, Open, Result, Space};
+use crate::{Disk, Error, File, Fut, Open, Result, Space, WriteSyncError};
 
 /// Threads: one that only reads and writes, three that also wait for the device.
 const THREADS: usize = 4;
@@ -204,6 +204,21 @@ impl File for RealFile {
 
     fn sync_data(&self) -> Fut<Result<()>> {
         self.run("fsync", Pace::Slow, fs::File::sync_data)
+    }
+
+    fn write_sync(&self, offset: u64, parts: Vec<Bytes>) -> Fut<std::result::Result<(), WriteSyncError>> {
+        let (pool, path, file) = (self.pool.clone(), self.path.clone(), self.inner.clone());
+        Box::pin(async move {
+            // The outer error is the write's, the inner one the sync's.
+            let both = move || write_at(&file, offset, &parts).map(|()| file.sync_data());
+            let done = pool.queue().run(Pace::Slow, both).await;
+            let failed = |op, e| Error::new(op, path.display(), e);
+            match done {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(e)) => Err(WriteSyncError::Sync(failed("fsync", e))),
+                Err(e) => Err(WriteSyncError::Write(failed("write", e))),
+            }
+        })
     }
 }
 
