@@ -40,6 +40,7 @@ pub(crate) async fn run(inner: Weak<Inner>) {
         let turn = sleep(&*group.host.clock, TURN);
         let applied = group.raft.metrics().borrow_watched().last_applied.map_or(0, |id| id.index);
         turns += 1;
+        report(&group);
         // What is there at the start was read from the disk.
         if applied.saturating_sub(*flushed.get_or_insert(applied)) >= FLUSH_ENTRIES && turns >= FLUSH_TURNS {
             match group.state.flush().await {
@@ -53,6 +54,22 @@ pub(crate) async fn run(inner: Weak<Inner>) {
         drop(group);
         turn.await;
     }
+}
+
+/// Shows where this node stands in the group.
+fn report(group: &Inner) {
+    let metrics = group.raft.metrics().borrow_watched().clone();
+    let gauge = |name: &'static str, value: u64| metrics::gauge!(name).set(value as f64);
+    let last = metrics.last_log_index.unwrap_or(0);
+    let applied = metrics.last_applied.map_or(0, |id| id.index);
+    gauge("benteng_raft_term", metrics.current_term);
+    // One number: the term in which this node leads, 0 if it does not.
+    let leads = metrics.current_leader == Some(group.me);
+    gauge("benteng_raft_leads_in_term", if leads { metrics.current_term } else { 0 });
+    gauge("benteng_raft_knows_leader", u64::from(metrics.current_leader.is_some()));
+    gauge("benteng_raft_last_log_index", last);
+    gauge("benteng_raft_applied_log_index", applied);
+    gauge("benteng_raft_purged_log_index", metrics.purged.map_or(0, |id| id.index));
 }
 
 /// Purges what may go. `asked`: up to where Raft was asked to purge already; it does so by itself once
