@@ -4,8 +4,8 @@
 //! the plan -> `sign` signs -> `wire` sends it on the worker's own connection and counts what comes
 //! back -> `histogram` -> one line of the report per operation.
 //!
-//! Closed loop: a worker sends its next request when the last one was answered. Bodies are random
-//! bytes made beforehand, a different cut of them for each key, so that neither compression nor
+//! Closed loop: a worker sends its next request when the last one was answered. Bodies are
+//! made beforehand and look random, a different cut of them for each key, so that neither compression nor
 //! deduplication flatters an endpoint, and no time goes into making them.
 
 mod commit; // three nodes in this process
@@ -105,8 +105,8 @@ impl Op {
     }
 }
 
-/// Largest object of the bench: what one PutObject may carry.
-const SIZE_MAX: u64 = 5 << 30;
+/// Largest object of the bench: a body is held in memory whole, once for all workers.
+const SIZE_MAX: u64 = 1 << 30;
 
 fn parse_size(text: &str) -> std::result::Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -120,7 +120,7 @@ fn parse_size(text: &str) -> std::result::Result<u64, String> {
     };
     let number: u64 = number.parse().map_err(|_| format!("{text:?} is not a size"))?;
     let size = number.checked_mul(unit).filter(|size| *size <= SIZE_MAX);
-    size.ok_or_else(|| "an object of one PUT has at most 5 GiB".to_owned())
+    size.ok_or_else(|| "an object of the bench has at most 1 GiB".to_owned())
 }
 
 /// Which key a worker takes next, shared by all workers of an operation.
@@ -237,8 +237,8 @@ mod tests {
             ("4KiB", Some(4096)),
             ("64k", Some(65_536)),
             ("16 MiB", Some(16 << 20)),
-            ("5GiB", Some(5 << 30)),
-            ("6GiB", None),
+            ("1GiB", Some(1 << 30)),
+            ("2GiB", None),
             ("4 potatoes", None),
             ("", None),
             ("99999999999999999999", None),
