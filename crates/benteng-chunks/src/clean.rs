@@ -14,6 +14,7 @@ use crate::index::{Change, Entry};
 use crate::open::changes_of;
 use crate::pipeline::Work;
 use crate::store::Store;
+use crate::tomb::Grave;
 
 /// Copies under way at once: enough to share an fsync, little memory.
 const COPIES_AT_ONCE: usize = 4;
@@ -36,6 +37,7 @@ pub struct Cleaned {
 enum Keep {
     Chunk(ChunkId),
     Tombstone(ChunkId),
+    Evicted(ChunkId),
 }
 
 impl Store {
@@ -53,11 +55,12 @@ impl Store {
         }
         let mut cleaned = Cleaned { segment: Some(segment.number), ..Cleaned::default() };
         let keeps = self.keeps(segment.number).await?;
-        let mut tombstones = Vec::new();
+        let (mut tombstones, mut evicted) = (Vec::new(), Vec::new());
         let mut under_way = Vec::new();
         for keep in keeps {
             match keep {
                 Keep::Tombstone(id) => tombstones.push(id),
+                Keep::Evicted(id) => evicted.push(id),
                 Keep::Chunk(id) => {
                     if let Some(answer) = self.copy_out(id, segment.number, &mut cleaned).await? {
                         under_way.push(answer);
@@ -71,6 +74,9 @@ impl Store {
         settle(&mut under_way).await?;
         if !tombstones.is_empty() {
             self.pipeline.run(Work::Bury(tombstones)).await?;
+        }
+        if !evicted.is_empty() {
+            self.evict_again(evicted).await?;
         }
         self.copy_hidden(segment.number, &mut cleaned).await?;
         probe("chunk_segment_copied_out");
@@ -159,19 +165,35 @@ impl Store {
                         keeps.push(Keep::Chunk(header.id));
                     }
                 }
-                Change::Bury(at, id) => {
+                Change::Bury(at, id) | Change::Evict(at, id) => {
                     if let Some(Entry::Buried(tomb)) = self.index.get(id)?
                         && tomb.at == at
                     {
                         // Records of it elsewhere would come back to life in a rebuilt index.
                         if tomb.dead_in.iter().any(|one| *one != number && live.contains(one)) {
-                            keeps.push(Keep::Tombstone(id));
+                            keeps.push(match tomb.grave {
+                                Grave::Removed => Keep::Tombstone(id),
+                                Grave::Evicted => Keep::Evicted(id),
+                            });
                         }
                     }
                 }
             }
         }
         Ok(keeps)
+    }
+
+    /// Writes tombstones of evicted chunks again, but for those that have come back.
+    async fn evict_again(&self, ids: Vec<ChunkId>) -> Result<(), Error> {
+        // Whoever brings one back waits, or is through: a tombstone behind its record would hide it.
+        let _alone = self.returning.write().await;
+        let mut still = Vec::with_capacity(ids.len());
+        for id in ids {
+            if matches!(self.index.get(id)?, Some(Entry::Buried(tomb)) if tomb.grave == Grave::Evicted) {
+                still.push(id);
+            }
+        }
+        self.pipeline.run(Work::Evict(still)).await.map(drop)
     }
 
     /// Copies chunks whose record header is damaged: the index still knows their place.

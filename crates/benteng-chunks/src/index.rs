@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::chunk::ChunkHeader;
 use crate::error::Error;
+use crate::tomb::{Grave, Tomb, put_segments, take_segments};
 use crate::usage::Uses;
 
 /// Everything of the chunk store in the ordered store.
@@ -22,6 +23,7 @@ const WATERMARK: &[u8] = b"c/w";
 const LIVE: &[u8] = b"c/l/";
 const BURIED: &[u8] = b"c/b/";
 const QUARANTINED: &[u8] = b"c/q/";
+const NOTES: &[u8] = b"c/n/";
 const VERSION: u8 = 1;
 
 /// Where each live segment ends.
@@ -42,16 +44,6 @@ pub(crate) struct Live {
     pub(crate) header: ChunkHeader,
 }
 
-/// A removed chunk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Tomb {
-    /// Where its newest tombstone lies.
-    pub(crate) at: SegmentNo,
-    /// Segments that hold records of it: while one lives, the tombstone must, or a rebuilt
-    /// index would show the chunk again.
-    pub(crate) dead_in: Vec<SegmentNo>,
-}
-
 /// What is known of an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
@@ -69,6 +61,8 @@ pub(crate) enum Change {
     Copy(Place, ChunkHeader, Option<Place>),
     /// A tombstone.
     Bury(SegmentNo, ChunkId),
+    /// A tombstone of a chunk that may come back.
+    Evict(SegmentNo, ChunkId),
 }
 
 /// What became of a change.
@@ -136,32 +130,6 @@ impl Live {
         }
         self
     }
-}
-
-impl Tomb {
-    fn encode(&self) -> Bytes {
-        let mut out = vec![VERSION];
-        out.put_u64_le(self.at.0);
-        put_segments(&mut out, &self.dead_in);
-        out.into()
-    }
-
-    fn decode(mut bytes: &[u8]) -> Option<Tomb> {
-        if bytes.len() < 9 || bytes.get_u8() != VERSION {
-            return None;
-        }
-        Some(Tomb { at: SegmentNo(bytes.get_u64_le()), dead_in: take_segments(&mut bytes)? })
-    }
-}
-
-fn put_segments(out: &mut Vec<u8>, segments: &[SegmentNo]) {
-    out.put_u16_le(u16::try_from(segments.len()).unwrap_or(u16::MAX));
-    segments.iter().take(usize::from(u16::MAX)).for_each(|segment| out.put_u64_le(segment.0));
-}
-
-fn take_segments(bytes: &mut &[u8]) -> Option<Vec<SegmentNo>> {
-    let n = usize::from(bytes.try_get_u16_le().ok()?);
-    (0..n).map(|_| bytes.try_get_u64_le().ok().map(SegmentNo)).collect()
 }
 
 impl Index {
@@ -303,6 +271,17 @@ impl Index {
         Ok(outcomes)
     }
 
+    /// What the caller keeps under a name.
+    pub(crate) fn note(&self, name: &str) -> Result<Option<Bytes>, Error> {
+        Ok(self.kv.get(&[NOTES, name.as_bytes()].concat())?)
+    }
+
+    pub(crate) async fn set_note(&self, name: &str, note: Bytes) -> Result<(), Error> {
+        let mut batch = Batch::default();
+        batch.put([NOTES, name.as_bytes()].concat(), note);
+        Ok(self.kv.write(batch).await?)
+    }
+
     /// Forgets tombstones that nothing needs any more.
     pub(crate) async fn forget(&self, ids: &[ChunkId]) -> Result<(), Error> {
         let mut batch = Batch::default();
@@ -359,24 +338,26 @@ impl Update<'_> {
         self.index.get(id)
     }
 
-    /// Whether the record of a tombstone is gone from the journal: then it was forgotten
-    /// before the crash and the id may have been taken anew since, or it was carried on and
-    /// the replay meets it again. Where it knew of dead records stays known in either case.
-    fn is_forgotten(&self, tomb: &Tomb) -> bool {
-        self.ends.is_some_and(|ends| !ends.contains_key(&tomb.at))
+    /// Whether a chunk may live where this tombstone stands: it was evicted, or the tombstone's
+    /// record is gone from the journal: then it was forgotten before the crash and the id may have
+    /// been taken anew since, or it was carried on and the replay meets it again. Where it knew of
+    /// dead records stays known in either case.
+    fn gives_way(&self, tomb: &Tomb) -> bool {
+        tomb.grave == Grave::Evicted || self.ends.is_some_and(|ends| !ends.contains_key(&tomb.at))
     }
 
     fn change(&mut self, change: Change) -> Result<Outcome, Error> {
         match change {
             Change::Chunk(place, header) => self.chunk(place, header),
             Change::Copy(place, header, from) => self.copy(place, header, from),
-            Change::Bury(at, id) => self.bury(at, id),
+            Change::Bury(at, id) => self.bury(at, id, Grave::Removed),
+            Change::Evict(at, id) => self.evict(at, id),
         }
     }
 
     fn chunk(&mut self, place: Place, header: ChunkHeader) -> Result<Outcome, Error> {
         match self.get(header.id)? {
-            Some(Entry::Buried(tomb)) if self.is_forgotten(&tomb) => self.first(place, header, tomb.dead_in),
+            Some(Entry::Buried(tomb)) if self.gives_way(&tomb) => self.first(place, header, tomb.dead_in),
             Some(Entry::Buried(tomb)) => self.dead_on_arrival(header.id, tomb, place),
             Some(Entry::Live(live)) if live.place == place => Ok(Outcome::Done),
             Some(Entry::Live(live)) if self.ends.is_some_and(|ends| is_stale(&live.place, ends)) => {
@@ -395,7 +376,7 @@ impl Update<'_> {
     fn copy(&mut self, place: Place, header: ChunkHeader, from: Option<Place>) -> Result<Outcome, Error> {
         let id = header.id;
         match self.get(id)? {
-            Some(Entry::Buried(tomb)) if self.is_forgotten(&tomb) => self.first(place, header, tomb.dead_in),
+            Some(Entry::Buried(tomb)) if self.gives_way(&tomb) => self.first(place, header, tomb.dead_in),
             Some(Entry::Buried(tomb)) => self.dead_on_arrival(id, tomb, place),
             Some(Entry::Live(live)) if live.place == place => Ok(Outcome::Done),
             Some(Entry::Live(live)) if from.is_some_and(|from| from != live.place) => {
@@ -429,18 +410,27 @@ impl Update<'_> {
         Ok(Outcome::Removed)
     }
 
-    fn bury(&mut self, at: SegmentNo, id: ChunkId) -> Result<Outcome, Error> {
+    /// A chunk that is not here is not evicted, and one that was removed stays removed.
+    fn evict(&mut self, at: SegmentNo, id: ChunkId) -> Result<Outcome, Error> {
+        match self.get(id)? {
+            None => Ok(Outcome::Done),
+            Some(Entry::Buried(Tomb { grave: Grave::Removed, .. })) => Ok(Outcome::Done),
+            Some(Entry::Buried(_) | Entry::Live(_)) => self.bury(at, id, Grave::Evicted),
+        }
+    }
+
+    fn bury(&mut self, at: SegmentNo, id: ChunkId, grave: Grave) -> Result<Outcome, Error> {
         let tomb = match self.get(id)? {
-            Some(Entry::Buried(tomb)) => Tomb { at: at.max(tomb.at), ..tomb },
+            Some(Entry::Buried(tomb)) => Tomb { grave, at: at.max(tomb.at), dead_in: tomb.dead_in },
             Some(Entry::Live(live)) => {
                 self.moves.push(Move { id, from: Some(live.place), to: None });
                 self.batch.delete(key(LIVE, id));
                 self.batch.delete(key(QUARANTINED, id));
                 let mut dead_in = live.others;
                 dead_in.push(live.place.segment);
-                Tomb { at, dead_in }
+                Tomb { grave, at, dead_in }
             }
-            None => Tomb { at, dead_in: Vec::new() },
+            None => Tomb { grave, at, dead_in: Vec::new() },
         };
         self.put_tomb(id, tomb);
         Ok(Outcome::Done)

@@ -18,6 +18,7 @@ mod pipeline; // one order for journal and index
 mod scrub; // reads every byte again
 mod space; // the reserve, with hysteresis (O6)
 mod store; // the public handle
+mod tomb; // what is kept of chunks that are gone
 mod usage; // live bytes by segment
 
 pub use chunk::{ChunkHeader, ChunkInfo, NewChunk};

@@ -64,6 +64,10 @@ pub(crate) fn changes_of(record: &Replayed) -> Option<Vec<Change>> {
             let ids = decode_ids(&record.tag)?;
             Some(ids.into_iter().map(|id| Change::Bury(place.segment, id)).collect())
         }
+        kind::EVICT => {
+            let ids = decode_ids(&record.tag)?;
+            Some(ids.into_iter().map(|id| Change::Evict(place.segment, id)).collect())
+        }
         _ => None,
     }
 }

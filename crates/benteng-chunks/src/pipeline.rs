@@ -23,6 +23,8 @@ pub(crate) mod kind {
     pub(crate) const COPY: u8 = 2;
     /// Ids of removed chunks as tag, no body.
     pub(crate) const BURY: u8 = 3;
+    /// Ids of evicted chunks as tag, no body: others hold them, and they may come back.
+    pub(crate) const EVICT: u8 = 4;
 }
 
 /// Requests that wait for the first task; beyond it `append` waits. Their bytes are
@@ -37,6 +39,7 @@ pub(crate) enum Work {
     /// `from`: where it must still lie when the copy is switched to.
     Copy(ChunkHeader, Vec<Bytes>, Place),
     Bury(Vec<ChunkId>),
+    Evict(Vec<ChunkId>),
 }
 
 struct Request {
@@ -55,6 +58,7 @@ enum What {
     Chunk(ChunkHeader),
     Copy(ChunkHeader, Place),
     Bury(Vec<ChunkId>),
+    Evict(Vec<ChunkId>),
 }
 
 /// The way into journal and index.
@@ -126,11 +130,14 @@ fn records(work: Work) -> (Vec<Record>, What) {
             let record = Record { kind: kind::COPY, tag: header.encode(), body: Body::Raw(bytes) };
             (vec![record], What::Copy(header, from))
         }
-        Work::Bury(ids) => {
-            let record = |ids| Record { kind: kind::BURY, tag: encode_ids(ids), body: Body::Raw(Vec::new()) };
-            (ids.chunks(IDS_PER_RECORD).map(record).collect(), What::Bury(ids))
-        }
+        Work::Bury(ids) => (tombstones(kind::BURY, &ids), What::Bury(ids)),
+        Work::Evict(ids) => (tombstones(kind::EVICT, &ids), What::Evict(ids)),
     }
+}
+
+fn tombstones(kind: u8, ids: &[ChunkId]) -> Vec<Record> {
+    let record = |ids| Record { kind, tag: encode_ids(ids), body: Body::Raw(Vec::new()) };
+    ids.chunks(IDS_PER_RECORD).map(record).collect()
 }
 
 async fn index_all(
@@ -217,16 +224,18 @@ impl Gathered {
                     Err(e) => return drop(done.send(Err(e.into()))),
                 }
             }
-            (What::Bury(ids), _) => {
-                let records = ids.chunks(IDS_PER_RECORD).zip(&places);
-                let each =
-                    records.flat_map(|(ids, place)| ids.iter().map(|id| Change::Bury(place.segment, *id)));
-                self.changes.extend(each);
-            }
+            (What::Bury(ids), _) => self.changes.extend(each(&ids, &places, Change::Bury)),
+            (What::Evict(ids), _) => self.changes.extend(each(&ids, &places, Change::Evict)),
             (What::Chunk(_) | What::Copy(..), None) => {}
         }
         self.done.push((self.changes.len() - before, done));
     }
+}
+
+/// One change for each id of tombstone records that lie at `places`.
+fn each(ids: &[ChunkId], places: &[Place], change: fn(SegmentNo, ChunkId) -> Change) -> Vec<Change> {
+    let records = ids.chunks(IDS_PER_RECORD).zip(places);
+    records.flat_map(|(ids, place)| ids.iter().map(|id| change(place.segment, *id))).collect()
 }
 
 fn answer(done: Vec<Waiting>, mut outcomes: &[Outcome]) {

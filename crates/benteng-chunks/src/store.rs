@@ -17,6 +17,7 @@ use crate::index::{Entry, Index, Live, Outcome};
 use crate::open::catch_up;
 use crate::pipeline::{Pipeline, Work};
 use crate::space::Reserve;
+use crate::tomb::Grave;
 use crate::usage::Usage;
 
 /// Settings of a chunk store.
@@ -62,6 +63,8 @@ pub struct Store {
     pub(crate) options: StoreOptions,
     pub(crate) kv: Arc<dyn Kv>,
     pub(crate) cleaning: tokio::sync::Semaphore,
+    /// Held by whoever brings an evicted chunk back; alone by whoever writes its tombstone again.
+    pub(crate) returning: tokio::sync::RwLock<()>,
     damaged: u64,
 }
 
@@ -104,7 +107,8 @@ impl Store {
         reserve.look().await?;
         let pipeline = Pipeline::start(&host, journal.clone(), index.clone());
         let cleaning = tokio::sync::Semaphore::new(1);
-        Ok(Store { id, journal, index, pipeline, reserve, options, kv, cleaning, damaged })
+        let returning = tokio::sync::RwLock::default();
+        Ok(Store { id, journal, index, pipeline, reserve, options, kv, cleaning, returning, damaged })
     }
 
     /// The id of these disks, drawn at creation.
@@ -114,20 +118,31 @@ impl Store {
 
     /// Appends one chunk; returns once it is on disk and can be read.
     ///
-    /// Every frame is held against its checksum before the write (I4). The same id again
-    /// with equal bytes is no error, and replaces the bytes of a quarantined chunk.
+    /// Every frame is held against its checksum before the write (I4). The same id again with equal
+    /// bytes is no error. What is appended under the id of a quarantined chunk takes its place.
     /// Errors: `BadFrame`, `Malformed`, `Conflict`, `Removed`, `Full` (retryable): nothing
     /// is written.
     /// Cancellation: if dropped, the chunk may exist; the same id may be appended again.
     pub async fn append(&self, chunk: NewChunk) -> Result<(), Error> {
         let header = ChunkHeader::verified(&chunk)?;
         let id = header.id;
-        let work = match self.index.get(id)? {
-            Some(Entry::Buried(_)) => return Err(Error::Removed { chunk: id }),
-            Some(Entry::Live(live)) if live.header != header => return Err(Error::Conflict { chunk: id }),
-            Some(Entry::Live(_)) if !self.index.is_quarantined(id) => return Ok(()),
-            Some(Entry::Live(live)) => Work::Copy(header, chunk.bytes, live.place),
-            None => Work::Chunk(header, chunk.bytes),
+        let mut found = self.index.get(id)?;
+        let mut _returning = None;
+        if matches!(&found, Some(Entry::Buried(tomb)) if tomb.grave == Grave::Evicted) {
+            _returning = Some(self.returning.read().await);
+            found = self.index.get(id)?;
+        }
+        let work = match found {
+            Some(Entry::Buried(tomb)) if tomb.grave == Grave::Removed => {
+                return Err(Error::Removed { chunk: id });
+            }
+            Some(Entry::Live(live)) if self.index.is_quarantined(id) => {
+                // Its checksums may be as wrong as its bytes: the header of the good copy counts.
+                Work::Copy(header, chunk.bytes, live.place)
+            }
+            Some(Entry::Live(live)) if live.header == header => return Ok(()),
+            Some(Entry::Live(_)) => return Err(Error::Conflict { chunk: id }),
+            Some(Entry::Buried(_)) | None => Work::Chunk(header, chunk.bytes),
         };
         self.reserve.admit(chunk_len(&work)).await?;
         match self.pipeline.run(work).await? {
@@ -213,7 +228,7 @@ impl Store {
     pub async fn remove(&self, ids: Vec<ChunkId>) -> Result<(), Error> {
         let mut wanted = Vec::with_capacity(ids.len());
         for id in ids {
-            if !matches!(self.index.get(id)?, Some(Entry::Buried(_))) {
+            if !matches!(self.index.get(id)?, Some(Entry::Buried(tomb)) if tomb.grave == Grave::Removed) {
                 wanted.push(id);
             }
         }
@@ -221,6 +236,42 @@ impl Store {
             self.pipeline.run(Work::Bury(wanted)).await?;
         }
         Ok(())
+    }
+
+    /// Gives chunks up that others hold: like [`Store::remove`], but the ids may come back.
+    /// Ids that are not here stay as they are.
+    pub async fn evict(&self, ids: Vec<ChunkId>) -> Result<(), Error> {
+        let mut here = Vec::with_capacity(ids.len());
+        for id in ids {
+            if matches!(self.index.get(id)?, Some(Entry::Live(_))) {
+                here.push(id);
+            }
+        }
+        if !here.is_empty() {
+            self.pipeline.run(Work::Evict(here)).await?;
+            probe("chunks_evicted");
+        }
+        Ok(())
+    }
+
+    /// Quarantines a chunk whose checksums are good and that is wrong nevertheless: it does not
+    /// authenticate, which needs a key to tell (I4). What is appended under its id takes its place.
+    ///
+    /// Errors: `NotFound`.
+    pub async fn doubt(&self, id: ChunkId) -> Result<(), Error> {
+        let place = self.index.live(id)?.place;
+        self.corrupt(id, place).await.map(drop)
+    }
+
+    /// What was kept under `name` by [`Store::keep_note`]. It may be older after a crash, or gone
+    /// with the index.
+    pub fn note(&self, name: &str) -> Result<Option<Bytes>, Error> {
+        self.index.note(name)
+    }
+
+    /// Keeps a few bytes of the caller's beside the index.
+    pub async fn keep_note(&self, name: &str, note: Bytes) -> Result<(), Error> {
+        self.index.set_note(name, note).await
     }
 
     /// How full the store is; the device as last looked at.
@@ -259,6 +310,6 @@ impl Store {
 fn chunk_len(work: &Work) -> u64 {
     match work {
         Work::Chunk(header, _) | Work::Copy(header, ..) => u64::from(header.len),
-        Work::Bury(_) => 0,
+        Work::Bury(_) | Work::Evict(_) => 0,
     }
 }

@@ -15,6 +15,7 @@ enum Step {
     /// Many at once.
     Burst(u32, u32),
     Remove(u32),
+    Evict(u32),
     Clean,
     Flush,
     Roll,
@@ -36,6 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0..60_u32).prop_map(Step::Append),
         3 => (0..60_u32, 1..12_u32).prop_map(|(from, n)| Step::Burst(from, n)),
         5 => (0..60_u32).prop_map(Step::Remove),
+        4 => (0..60_u32).prop_map(Step::Evict),
         3 => Just(Step::Clean),
         1 => Just(Step::Flush),
         1 => Just(Step::Roll),
@@ -69,6 +71,8 @@ enum State {
     /// A removal, or an append after one, was not answered.
     Going,
     Gone,
+    /// Evicted: it may come back.
+    Away,
 }
 
 fn len(n: u32) -> usize {
@@ -87,11 +91,12 @@ async fn append(store: &Store, model: &Model, n: u32) {
         None | Some(State::Maybe) => set(model, n, State::Maybe),
         // Whether its tombstone is still needed is the store's business: both answers are right.
         Some(State::Gone) => set(model, n, State::Going),
+        Some(State::Away) => set(model, n, State::Maybe),
         Some(State::Here | State::Going) => {}
     }
     let appended = store.append(chunk(n, len(n))).await;
     match (known, appended) {
-        (None | Some(State::Maybe | State::Here), Ok(())) => set(model, n, State::Here),
+        (None | Some(State::Maybe | State::Here | State::Away), Ok(())) => set(model, n, State::Here),
         (Some(State::Going | State::Gone), Err(Error::Removed { .. })) => set(model, n, State::Gone),
         (Some(State::Going | State::Gone), Ok(())) => set(model, n, State::Here),
         (known, other) => panic!("append of {n}, {known:?}: {other:?}"),
@@ -110,6 +115,16 @@ async fn live(store: &Store, bench: &Bench, model: &Model, steps: &[Step]) {
                 set(model, *n, State::Going);
                 store.remove(vec![id(*n), id(n + 100)]).await.expect("removes");
                 set(model, *n, State::Gone);
+            }
+            Step::Evict(n) => {
+                let known = model.borrow().get(n).copied();
+                if known == Some(State::Here) {
+                    set(model, *n, State::Maybe);
+                }
+                store.evict(vec![id(*n)]).await.expect("evicts");
+                if matches!(known, Some(State::Here | State::Maybe)) {
+                    set(model, *n, State::Away);
+                }
             }
             Step::Clean => drop(store.clean().await.expect("cleans")),
             Step::Flush => benteng_host::Kv::flush(&*bench.kv).await.expect("flushes"),
@@ -136,6 +151,7 @@ async fn check(store: &Store, model: &Model) {
         match *state {
             State::Here => assert!(there, "I1: chunk {n} was acknowledged"),
             State::Gone => assert!(!there, "I8: chunk {n} was removed"),
+            State::Away => assert!(!there, "chunk {n} was evicted"),
             State::Maybe if there => *state = State::Here,
             State::Maybe => {}
             State::Going => *state = if there { State::Here } else { State::Going },

@@ -115,6 +115,63 @@ fn removed_ids_are_refused_for_ever_also_after_a_rebuild() {
 }
 
 #[test]
+fn evicted_chunks_give_their_room_back_and_may_return() {
+    let bench = Bench::new(40);
+    bench.boot(async |store| {
+        fill(&store, 0..30).await;
+        store.remove(vec![id(29)]).await.expect("removes");
+        store.evict((0..30).filter(|n| n % 3 != 0).map(id).collect()).await.expect("evicts");
+        store.evict(vec![id(1), id(77)]).await.expect("again, and what never was here");
+        assert_eq!(listed(&store).len(), 10);
+        assert!(matches!(store.read(id(1), 0..1).await, Err(Error::NotFound { .. })));
+        store.append(chunk(4, LEN)).await.expect("comes back");
+        assert!(matches!(store.append(chunk(29, LEN)).await, Err(Error::Removed { .. })), "I8");
+        assert_reads(&store, 4, LEN).await;
+        let before = store.usage().dead_bytes;
+        while store.clean().await.expect("cleans").released_bytes > 0 {}
+        assert!(store.usage().dead_bytes < before, "O6: {:?}", store.usage());
+    });
+    bench.world.power_loss(Loss::Drop);
+    bench.kv.lose_all();
+    bench.boot(async |store| {
+        assert_eq!(listed(&store).len(), 11, "the rebuilt index knows what was evicted");
+        store.remove(vec![id(5)]).await.expect("removes what was evicted");
+        assert!(matches!(store.append(chunk(5, LEN)).await, Err(Error::Removed { .. })), "I8");
+        assert_reads(&store, 4, LEN).await;
+        store.append(chunk(7, LEN)).await.expect("comes back");
+        assert_reads(&store, 7, LEN).await;
+    });
+}
+
+#[test]
+fn i4_a_chunk_in_doubt_is_replaced_by_other_bytes() {
+    let bench = Bench::new(41);
+    bench.boot(async |store| {
+        // Its checksums are right and its bytes are wrong: they are those of another chunk.
+        let mut lie = chunk(1, LEN + 7);
+        lie.id = id(0);
+        store.append(lie).await.expect("appends");
+        assert!(matches!(store.append(chunk(0, LEN)).await, Err(Error::Conflict { .. })));
+        store.doubt(id(0)).await.expect("quarantines");
+        assert!(store.stat(id(0)).expect("looks").is_some_and(|info| info.quarantined));
+        store.append(chunk(0, LEN)).await.expect("replaces");
+        assert_reads(&store, 0, LEN).await;
+        assert!(store.quarantined().is_empty());
+        assert!(matches!(store.doubt(id(9)).await, Err(Error::NotFound { .. })));
+        store.keep_note("scrub", Bytes::from_static(b"x")).await.expect("keeps");
+    });
+    bench.boot(async |store| {
+        assert_reads(&store, 0, LEN).await;
+        assert_eq!(store.note("scrub").expect("reads"), Some(Bytes::from_static(b"x")));
+    });
+    bench.kv.lose_all();
+    bench.boot(async |store| {
+        assert_reads(&store, 0, LEN).await;
+        assert_eq!(store.note("scrub").expect("reads"), None, "gone with the index");
+    });
+}
+
+#[test]
 fn i4_flipped_bit_is_quarantined_never_served_and_repaired_by_append() {
     let bench = Bench::new(5);
     bench.boot(async |store| fill(&store, 0..3).await);
