@@ -10,13 +10,23 @@ use crate::{Error, Result};
 fn damaged(what: &str) -> Error {
     Error::Stopped(format!(
         "S3: {what}. Raft is not started: this node's disk lost what it had acknowledged. \
-         Replace it: wipe its directory and run `benteng join --replace <its id>`"
+         Replace it: `benteng node add --replace <its id>` on another node gives a token, and on an empty \
+         data directory `benteng join --replace <its id> --token …` takes its place"
     ))
+}
+
+/// What log and state are to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checked {
+    /// Raft may start.
+    Sound,
+    /// The log is whole, but the state behind it is lost or too old for it: peers have it (S5).
+    StateLost(&'static str),
 }
 
 /// Holds log and state against each other and against the watermark. A log that is behind a
 /// snapshot that was switched to is brought forward, as the crashed installation would have.
-pub(crate) async fn check(log: &mut LogStore, opened: &LogOpened, standing: &Standing) -> Result<()> {
+pub(crate) async fn check(log: &mut LogStore, opened: &LogOpened, standing: &Standing) -> Result<Checked> {
     let io = |e: std::io::Error| Error::Stopped(format!("the Raft log cannot be read: {e}"));
     let found = log.get_log_state().await.map_err(io)?;
     let vote = openraft::storage::RaftLogReader::read_vote(log).await.map_err(io)?;
@@ -39,12 +49,12 @@ pub(crate) async fn check(log: &mut LogStore, opened: &LogOpened, standing: &Sta
     }
     let (Some(applied), last) = (standing.last, found.last_log_id) else {
         if found.last_purged_log_id.is_some() {
-            return Err(damaged("the state is gone and the log before it is purged"));
+            return Ok(Checked::StateLost("the state is gone and the log before it is purged"));
         }
-        return Ok(());
+        return Ok(Checked::Sound);
     };
     if found.last_purged_log_id.is_some_and(|purged| purged.index > applied.index) {
-        return Err(damaged("the log is purged beyond the state"));
+        return Ok(Checked::StateLost("the state is older than what the log has purged"));
     }
     if last.is_none_or(|last| last.index < applied.index) {
         if !standing.switched {
@@ -53,5 +63,5 @@ pub(crate) async fn check(log: &mut LogStore, opened: &LogOpened, standing: &Sta
         benteng_host::probe("snapshot_switch_completed_at_boot");
         log.purge(applied).await.map_err(io)?;
     }
-    Ok(())
+    Ok(Checked::Sound)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::mpsc;
 
+use crate::check::Checked;
 use crate::clock::SiteClock;
 use crate::log::{LogCipher, LogOptions, LogStore};
 use crate::machine::Machine;
@@ -24,7 +26,7 @@ use crate::runtime::Registration;
 use crate::snapshot::Sessions;
 use crate::state::State;
 use crate::types::{Address, Types};
-use crate::{Error, Result, check, propose, read, runtime, service, upkeep};
+use crate::{Error, Result, alone, check, propose, read, restore, runtime, service, upkeep};
 
 /// A consistent state of the group's rows, unsealed: what `benteng_meta::query` asks.
 pub type View = Arc<dyn KvView>;
@@ -48,8 +50,12 @@ pub struct GroupOptions {
     pub group: GroupId,
     /// The transport.
     pub rpc: Arc<Rpc>,
-    /// The site's recovery epoch (S7).
+    /// Nodes that may have a snapshot, should the state here be lost (S5).
+    pub peers: Vec<NodeId>,
+    /// The site's recovery epoch, as far as it is known without a state (S7).
     pub epoch: u64,
+    /// A majority is lost for good: this node, reached there, is the only member from now on (S7).
+    pub alone: Option<String>,
     /// Size of a journal segment in bytes.
     pub segment_bytes: u64,
     /// Recent log entries kept in memory, in bytes.
@@ -78,7 +84,9 @@ impl GroupOptions {
             me,
             group: GroupId::MAIN,
             rpc,
+            peers: Vec::new(),
             epoch: 0,
+            alone: None,
             segment_bytes: 64 << 20,
             cache_bytes: 32 << 20,
             log_keep: 20_000,
@@ -126,6 +134,8 @@ pub(crate) struct Inner {
     pub(crate) members: tokio::sync::Mutex<()>,
     pub(crate) installing: tokio::sync::Mutex<()>,
     pub(crate) log_keep: u64,
+    /// A majority of the disks is under its reserve: the leader takes what needs no room (O6).
+    pub(crate) full: AtomicBool,
     tasks: Mutex<Vec<Task>>,
     _registration: Registration,
 }
@@ -174,8 +184,24 @@ impl Group {
         let (mut log, opened) = LogStore::open(&host, dir, store.0, &log_options, cipher)
             .await
             .map_err(|e| Error::Stopped(e.to_string()))?;
-        let state = Arc::new(State::open(&host, kv, &root, store, group).await?);
-        check::check(&mut log, &opened, &state.standing()).await?;
+        let state = State::open(&host, kv, &root, store, group).await?;
+        if let Checked::StateLost(why) = check::check(&mut log, &opened, &state.standing()).await? {
+            let of = (group, epoch);
+            restore::from_peers(&host, &rpc, &options.peers, of, &state, &mut log, why).await?;
+            if let Checked::StateLost(why) = check::check(&mut log, &opened, &state.standing()).await? {
+                return Err(Error::Stopped(format!(
+                    "S5: {why}, also after a snapshot was taken; start again"
+                )));
+            }
+        }
+        if let Some(address) = &options.alone {
+            let failed = |e: std::io::Error| Error::Stopped(format!("the Raft log cannot be written: {e}"));
+            alone::go_on(&mut log, me, address).await.map_err(failed)?;
+        }
+        let state = Arc::new(state);
+        // Whoever was there before a recovery knows an older epoch, and is refused (S7).
+        let known = benteng_meta::query::site(&state.live())?.map_or(0, |site| site.recovery_epoch);
+        let epoch = epoch.max(known);
         let machine = Machine::new(host.clone(), state.clone(), Some(log.clone()))?;
         let sessions = Sessions::new(host.clone());
         let network =
@@ -203,6 +229,7 @@ impl Group {
             members: tokio::sync::Mutex::default(),
             installing: tokio::sync::Mutex::default(),
             log_keep,
+            full: AtomicBool::new(false),
             tasks: Mutex::default(),
             _registration: registration,
         });
@@ -294,6 +321,37 @@ impl Group {
         addresses: &BTreeMap<NodeId, String>,
     ) -> Result<()> {
         self.inner.set_members(voters, learners, addresses).await
+    }
+
+    /// Asks another voter to lead; it begins an election at once. Nothing is waited for.
+    ///
+    /// Errors: `Unavailable`, if Raft has stopped.
+    pub async fn hand_over(&self, to: NodeId) -> Result<()> {
+        let handed = self.inner.raft.trigger().transfer_leader(to).await;
+        handed.map_err(|e| Error::Unavailable { waited_ms: 0, why: format!("leadership stays here: {e}") })
+    }
+
+    /// The recovery epoch that this node's requests carry (S7).
+    pub fn epoch(&self) -> u64 {
+        self.inner.epoch
+    }
+
+    /// Waits until this node leads, as the only voter does soon. Errors: it does not within half a minute.
+    pub async fn led(&self) -> Result<()> {
+        let wait = self.inner.raft.wait(Some(Duration::from_secs(30)));
+        let led = wait.current_leader(self.inner.me, "the only voter leads").await;
+        led.map(drop).map_err(|e| Error::Stopped(format!("the node does not come to lead: {e}")))
+    }
+
+    /// Says whether a majority of the disks is under its reserve: as the leader this node takes only commands
+    /// that need no room then (O6).
+    pub fn set_full(&self, full: bool) {
+        self.inner.full.store(full, Ordering::Relaxed);
+    }
+
+    /// Says whether this node stands for election.
+    pub fn set_standing(&self, stands: bool) {
+        self.inner.raft.runtime_config().elect(stands);
     }
 
     /// How the group stands.

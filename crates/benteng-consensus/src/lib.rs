@@ -9,6 +9,7 @@
 //! Not here: what commands mean (`benteng-meta`), which nodes should be members
 //! (`benteng-objects` decides and calls [`Group::set_members`]).
 
+mod alone; // the survivor of a lost majority goes on (S7)
 mod check; // what must hold before Raft may start (S3)
 mod clock; // site time
 mod error; // why a proposal or a read failed
@@ -20,7 +21,9 @@ mod methods; // numbers of the RPC methods
 mod network; // openraft's network on our transport
 mod propose; // commands on their way to the log
 mod read; // ReadIndex rounds
+mod restore; // a lost state comes from a peer before Raft starts (S5)
 mod runtime; // openraft's runtime on the host's seams
+mod second; // two nodes: an answer needs both disks (S8)
 mod service; // what other nodes ask of this group
 mod snapshot; // snapshots between nodes
 mod state; // rows, prefixed and sealed

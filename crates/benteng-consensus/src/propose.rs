@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::group::Inner;
 use crate::types::{Applied, Proposal};
 use crate::wire::{WireAnswer, WirePropose, WireProposed};
-use crate::{Error, Result, methods};
+use crate::{Error, Result, methods, second};
 
 /// Commands that may wait to be gathered; beyond it proposers wait.
 pub(crate) const QUEUE: usize = 4096;
@@ -237,8 +237,42 @@ async fn forward(inner: &Inner, leader: NodeId, envelopes: Vec<Bytes>) -> Vec<Wi
 /// The leader's side: stamps the commands and hands them to Raft as one batch.
 pub(crate) async fn submit(inner: &Inner, envelopes: Vec<Bytes>) -> Vec<WireAnswer> {
     let count = envelopes.len();
+    if inner.full.load(std::sync::atomic::Ordering::Relaxed) {
+        return submit_what_needs_no_room(inner, envelopes).await;
+    }
+    submit_all(inner, envelopes, count).await
+}
+
+/// Refuses what needs room (O6): surely not in the log. The rest is submitted.
+async fn submit_what_needs_no_room(inner: &Inner, envelopes: Vec<Bytes>) -> Vec<WireAnswer> {
+    let needs_none = |envelope: &Bytes| {
+        codec::decode::<Envelope>(envelope).is_ok_and(|envelope| envelope.command.needs_no_room())
+    };
+    let taken: Vec<bool> = envelopes.iter().map(needs_none).collect();
+    let admitted: Vec<Bytes> = envelopes
+        .into_iter()
+        .zip(&taken)
+        .filter(|(_, taken)| **taken)
+        .map(|(envelope, _)| envelope)
+        .collect();
+    let count = admitted.len();
+    let mut answers = match count {
+        0 => Vec::new(),
+        _ => submit_all(inner, admitted, count).await,
+    }
+    .into_iter();
+    let refused = || WireAnswer::Applied { index: 0, outcome: Err(Rejection::Full) };
+    let stops = || WireAnswer::Unknown("raft stops".to_owned());
+    taken
+        .into_iter()
+        .map(|taken| if taken { answers.next().unwrap_or_else(stops) } else { refused() })
+        .collect()
+}
+
+async fn submit_all(inner: &Inner, envelopes: Vec<Bytes>, count: usize) -> Vec<WireAnswer> {
     let stamp = inner.clock.now(&*inner.host.clock);
-    let proposals = envelopes.into_iter().map(|envelope| Proposal { stamp, envelope });
+    let proposals = envelopes.iter().map(|envelope| Proposal { stamp, envelope: envelope.clone() });
+    let proposals: Vec<Proposal> = proposals.collect();
     let mut results = match inner.raft.client_write_many(proposals).await {
         Ok(results) => results,
         Err(e) => return vec![WireAnswer::Unknown(e.to_string()); count],
@@ -262,5 +296,6 @@ pub(crate) async fn submit(inner: &Inner, envelopes: Vec<Bytes>) -> Vec<WireAnsw
     }
     // A stream that ends early says nothing about the rest.
     answers.resize(count, WireAnswer::Unknown("raft stops".to_owned()));
+    second::confirm(inner, &envelopes, &mut answers).await;
     answers
 }

@@ -133,7 +133,19 @@ impl State {
             installs: Mutex::default(),
             standing: RwLock::default(),
         };
-        if let Some(row) = state.own::<AppliedRow>("applied")? {
+        let applied = match state.own::<AppliedRow>("applied") {
+            Err(crate::Error::State(benteng_meta::Error::Decode { why, .. })) => {
+                // Whatever the rows are, nobody can tell how far they go: log and peers have it all (S5, S6).
+                tracing::error!(
+                    why,
+                    "the state cannot be read; it is dropped and rebuilt from log and peers"
+                );
+                state.forget().await.map_err(broken)?;
+                None
+            }
+            read => read?,
+        };
+        if let Some(row) = applied {
             state.installation.store(row.installation, Ordering::Release);
             state.installs().issued = row.installation;
             state.set_standing(Standing {

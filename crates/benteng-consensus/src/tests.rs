@@ -107,7 +107,8 @@ async fn s5_a_node_that_was_away_too_long_catches_up_by_snapshot() {
         trio.group(3).local().is_ok_and(|view| has_user(&view, "user-199"))
     })
     .await;
-    assert!(trio.group(3).status().purged > 0, "it came by snapshot, not by log");
+    until("node 3 says that it came by snapshot, not by log", || async { trio.group(3).status().purged > 0 })
+        .await;
     // It survives its own restart on the new installation.
     trio.kill(3);
     trio.start(3).await;
@@ -123,6 +124,52 @@ async fn s3_a_node_that_lost_its_log_does_not_start() {
     trio.lose_log(3);
     let error = trio.try_start(3).await.err().map(|e| e.to_string()).unwrap_or_default();
     assert!(error.contains("S3") && error.contains("--replace"), "{error}");
+}
+
+/// A site whose log before the state is purged, on every node; node 3 is stopped.
+async fn purged() -> Trio {
+    let mut trio = Trio::with_log_keep(20).await;
+    for i in 0..200 {
+        trio.group(1).propose(create_user(&format!("user-{i}")), None).await.expect("committed");
+    }
+    until("the logs are purged", || async { (1..=3).all(|node| trio.group(node).status().purged > 0) }).await;
+    until("node 3 is in step", || async {
+        trio.group(3).local().is_ok_and(|view| has_user(&view, "user-199"))
+    })
+    .await;
+    trio.stop(3).await;
+    trio
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s5_a_lost_state_comes_from_a_peer_before_raft_starts() {
+    let mut trio = purged().await;
+    trio.lose_state(3);
+    trio.start(3).await;
+    assert!(has_user(trio.born(3), "user-0") && has_user(trio.born(3), "user-199"), "before it serves");
+    trio.group(1).propose(create_user("after"), None).await.expect("committed");
+    assert!(has_user(&trio.read(3).await, "after"));
+    // On its own installation, and without any peer's help.
+    trio.kill(3);
+    trio.start(3).await;
+    assert!(has_user(trio.born(3), "user-0"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s5_an_unreadable_state_comes_from_a_peer_too() {
+    let mut trio = purged().await;
+    trio.spoil_state(3).await;
+    trio.start(3).await;
+    assert!(has_user(trio.born(3), "user-0") && has_user(trio.born(3), "user-199"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s5_who_knows_no_peer_says_that_it_has_only_its_backup() {
+    let mut trio = purged().await;
+    trio.lose_state(3);
+    let alone = trio.try_start_with(3, Vec::new()).await;
+    let error = alone.err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(error.contains("S5") && error.contains("only its backup"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,9 +2,10 @@
 //! client could make panic (C5). Every replica runs it on every entry, in order.
 
 mod identity; // users and access keys
+mod nodes; // nodes come, are drained, replaced, removed
 mod object; // buckets, PUT, DELETE
 mod removal; // floors and the forgetting of what is dead
-mod topology; // nodes, gateways, placement, repair
+mod topology; // the site, gateways, placement, repair
 mod upload; // multipart uploads
 
 pub use object::is_bucket_name;
@@ -106,12 +107,12 @@ fn admit(tx: &Tx<'_>, envelope: &Envelope, now: Now) -> Step<()> {
 fn dispatch(tx: &mut Tx<'_>, envelope: &Envelope, now: Now) -> Step<Answer> {
     match &envelope.command {
         Command::InitSite { site, kek, node } => topology::init_site(tx, site, kek, node, now),
-        Command::AddNode { node, token } => topology::add_node(tx, node, token, now),
+        Command::AddNode { node, token } => nodes::add_node(tx, node, token, now),
         Command::CreateJoinToken { hash, valid, replaces } => {
-            topology::create_join_token(tx, hash, *valid, *replaces, now)
+            nodes::create_join_token(tx, hash, *valid, *replaces, now)
         }
-        Command::UpdateNode { node, doors, store } => topology::update_node(tx, *node, doors, *store),
-        Command::SetNodeState { node, state } => topology::set_node_state(tx, *node, *state),
+        Command::UpdateNode { node, doors, store } => nodes::update_node(tx, *node, doors, *store),
+        Command::SetNodeState { node, state } => nodes::set_node_state(tx, *node, *state),
         Command::SetCopies { copies, copies_min } => topology::set_copies(tx, *copies, *copies_min),
         Command::SetTargets(targets) => topology::set_targets(tx, targets, now),
         Command::Filled { node, groups } => topology::filled(tx, *node, groups),
@@ -145,6 +146,10 @@ fn dispatch(tx: &mut Tx<'_>, envelope: &Envelope, now: Now) -> Step<Answer> {
             identity::create_access_key(tx, id, user, secret, now)
         }
         Command::DeleteAccessKey { id } => identity::delete_access_key(tx, id),
+        Command::RemoveNode { node, lost, accept_one_voter } => {
+            nodes::remove_node(tx, *node, *lost, *accept_one_voter, now)
+        }
+        Command::Recover { node } => nodes::recover(tx, *node, now),
     }
 }
 

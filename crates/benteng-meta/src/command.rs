@@ -180,14 +180,14 @@ pub enum Command {
         /// Its disks.
         store: StoreId,
     },
-    /// Changes what a node is to the site.
+    /// Drains a node, or calls it back.
     SetNodeState {
         /// The node.
         node: NodeId,
-        /// What it becomes.
+        /// What it becomes: active or draining.
         state: NodeState,
     },
-    /// Changes the number of copies.
+    /// Raises the number of copies; it falls with [`Command::RemoveNode`] alone (S8).
     SetCopies {
         /// Copies wanted, 1 to 3.
         copies: u8,
@@ -351,6 +351,59 @@ pub enum Command {
         /// Public half.
         id: String,
     },
+    /// Removes a node for good.
+    RemoveNode {
+        /// The node.
+        node: NodeId,
+        /// Nobody reaches it: what it holds is not waited for.
+        lost: bool,
+        /// Fewer than three nodes may be left, with one vote and fewer copies (S8).
+        accept_one_voter: bool,
+    },
+    /// One node goes on alone after the loss of a majority; every other one is removed (S7).
+    Recover {
+        /// The survivor.
+        node: NodeId,
+    },
+}
+
+impl Command {
+    /// Whether it is carried out while a majority of the disks is under its reserve: deletes, and what the
+    /// site does by itself (O6).
+    pub fn needs_no_room(&self) -> bool {
+        match self {
+            Command::CreateBucket { .. }
+            | Command::PutObject(_)
+            | Command::CreateUpload { .. }
+            | Command::PutPart { .. }
+            | Command::CompleteUpload(_)
+            | Command::CreateUser { .. }
+            | Command::UpdateUser { .. }
+            | Command::CreateAccessKey { .. } => false,
+            Command::InitSite { .. }
+            | Command::AddNode { .. }
+            | Command::CreateJoinToken { .. }
+            | Command::UpdateNode { .. }
+            | Command::SetNodeState { .. }
+            | Command::SetCopies { .. }
+            | Command::SetTargets(_)
+            | Command::Filled { .. }
+            | Command::StartGateway { .. }
+            | Command::PublishFloor { .. }
+            | Command::VoidFloor { .. }
+            | Command::ForgetDead { .. }
+            | Command::Repaired { .. }
+            | Command::FoundMissing { .. }
+            | Command::DeleteBucket { .. }
+            | Command::DeleteObjects { .. }
+            | Command::AbortUpload { .. }
+            | Command::Settle { .. }
+            | Command::DeleteUser { .. }
+            | Command::DeleteAccessKey { .. }
+            | Command::RemoveNode { .. }
+            | Command::Recover { .. } => true,
+        }
+    }
 }
 
 /// What a command answers when it was carried out.
@@ -474,6 +527,12 @@ pub enum Rejection {
     /// The command contradicts itself or the state's rules.
     #[error("{0}")]
     Invalid(String),
+    /// A majority of the disks is under its reserve (O6). Never the answer of `apply`: the command was not taken.
+    #[error(
+        "the disks of the site are full: only deletes are taken; delete objects or add room, \
+         writes return by themselves"
+    )]
+    Full,
 }
 
 /// The end of a command.

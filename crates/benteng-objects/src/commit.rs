@@ -72,7 +72,10 @@ pub(crate) async fn commit_chunks(
                 copy_again(core, facts, &mut stored, &list).await?;
             }
             Ok(other) => return Err(Error::Unknown { why: format!("the commit answered {other:?}") }),
-            Err(e @ benteng_consensus::Error::Unavailable { .. }) => {
+            Err(
+                e @ (benteng_consensus::Error::Unavailable { .. }
+                | benteng_consensus::Error::Rejected(benteng_meta::Rejection::Full)),
+            ) => {
                 // Surely not applied, now or later: a site without a quorum must not fill its disks
                 // with the chunks of writes that it refuses.
                 stored.attempting.never_proposed();

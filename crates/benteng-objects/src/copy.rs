@@ -1,11 +1,13 @@
 //! One copy of a chunk on one node, here or elsewhere: the same calls for both.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use benteng_consensus::Group;
+use benteng_host::{Clock, Mono};
 use benteng_keys::{FRAME_CIPHER, Sealed, frame_crcs_match};
 use benteng_meta::codec;
 use benteng_meta::codec::Versioned;
@@ -16,6 +18,9 @@ use bytes::Bytes;
 use crate::disk::Disk;
 use crate::fence;
 use crate::wire::{self, Report, method, refused};
+
+/// A node that refused a chunk for want of room is not asked again for so long, unless it is needed.
+const FULL_FOR: Duration = Duration::from_secs(2);
 
 /// A chunk as it is stored: ciphertext, its checksums, who wrote it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -74,12 +79,16 @@ pub(crate) struct Copies {
     group: Group,
     /// Recovery epoch as this node knows it (S7).
     epoch: Arc<AtomicU64>,
+    /// Nodes that refused a chunk for want of room, and when (O6).
+    full: Arc<Mutex<BTreeMap<NodeId, Mono>>>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Copies {
     /// Seen from `me`.
-    pub(crate) fn new(me: NodeId, disk: Disk, rpc: Arc<Rpc>, group: Group) -> Copies {
-        Copies { me, disk, rpc, group, epoch: Arc::default() }
+    pub(crate) fn new(me: NodeId, disk: Disk, rpc: Arc<Rpc>, group: Group, clock: Arc<dyn Clock>) -> Copies {
+        let epoch = Arc::new(AtomicU64::new(group.epoch()));
+        Copies { me, disk, rpc, group, epoch, full: Arc::default(), clock }
     }
 
     /// This node's own store.
@@ -97,6 +106,14 @@ impl Copies {
         node == self.me || self.rpc.up(node)
     }
 
+    /// Whether a node is worth writing to: one that is full counts as known to be down (O6).
+    pub(crate) fn takes(&self, node: NodeId) -> bool {
+        let full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = full.get(&node).is_some_and(|at| self.clock.now().since(*at) < FULL_FOR);
+        drop(full);
+        !refused && self.up(node)
+    }
+
     /// Keeps a copy on `node`; returns on which disks it is durable.
     pub(crate) async fn put(
         &self,
@@ -104,6 +121,18 @@ impl Copies {
         chunk: Chunk,
         deadline: Duration,
     ) -> Result<StoreId, CopyError> {
+        let done = self.put_on(node, chunk, deadline).await;
+        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        match &done {
+            Err(CopyError::Full) => drop(full.insert(node, self.clock.now())),
+            Ok(_) => drop(full.remove(&node)),
+            Err(_) => {}
+        }
+        drop(full);
+        done
+    }
+
+    async fn put_on(&self, node: NodeId, chunk: Chunk, deadline: Duration) -> Result<StoreId, CopyError> {
         if node == self.me {
             fence::may_write(&self.group, chunk.origin)?;
             self.disk.append(chunk).await?;
@@ -177,6 +206,32 @@ impl Copies {
         let nothing = wire::Stat { ids: Vec::new() };
         let parts = self.call(node, method::REPORT, &nothing, Vec::new(), deadline).await?;
         answer(node, &parts)
+    }
+
+    /// Begins a full scrub on another node. Returns how many passes will have ended with it.
+    pub(crate) async fn scrub(&self, node: NodeId, deadline: Duration) -> Result<u64, CopyError> {
+        let nothing = wire::Stat { ids: Vec::new() };
+        let parts = self.call(node, method::SCRUB, &nothing, Vec::new(), deadline).await?;
+        Ok(answer::<wire::ScrubBegun>(node, &parts)?.pass)
+    }
+
+    /// Which of these chunks a node has, in good state as far as it knows.
+    pub(crate) async fn stat(
+        &self,
+        node: NodeId,
+        ids: Vec<ChunkId>,
+        deadline: Duration,
+    ) -> Result<Vec<bool>, CopyError> {
+        let asked = ids.len();
+        let parts = self.call(node, method::STAT, &wire::Stat { ids }, Vec::new(), deadline).await?;
+        let present = answer::<wire::StatAnswer>(node, &parts)?.present;
+        if present.len() != asked {
+            return Err(CopyError::Failed(format!(
+                "node {node} answers for {} of {asked} chunks",
+                present.len()
+            )));
+        }
+        Ok(present)
     }
 
     async fn call<T: Versioned>(

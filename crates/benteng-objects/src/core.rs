@@ -15,17 +15,10 @@ use crate::gateway::Gateway;
 use crate::keyring::Keys;
 use crate::leftovers::Leftovers;
 use crate::limits::Limits;
+use crate::progress::Progress;
+use crate::scrub::Scrubbing;
+use crate::strays::Strays;
 use crate::wire::Report;
-
-/// What loops did since the process began.
-#[derive(Default)]
-pub(crate) struct Progress {
-    pub(crate) repaired: AtomicU64,
-    pub(crate) repair_stuck: AtomicU64,
-    pub(crate) filled: AtomicU64,
-    pub(crate) filling: AtomicU64,
-    pub(crate) strays: AtomicU64,
-}
 
 /// The object layer of one node.
 pub(crate) struct Core {
@@ -42,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) findings: Findings,
     pub(crate) leftovers: Leftovers,
     pub(crate) progress: Progress,
+    pub(crate) scrubbing: Scrubbing,
+    pub(crate) strays: Strays,
 }
 
 impl Core {
@@ -59,6 +54,7 @@ impl Core {
         Report {
             disk_total: fill.total,
             disk_free: fill.free,
+            under_reserve: fill.under_reserve,
             chunks: fill.chunks,
             chunk_bytes: fill.bytes,
             quarantined: as_u64(disk.quarantined().len()),
@@ -66,7 +62,11 @@ impl Core {
             repair_stuck: count(&self.progress.repair_stuck),
             filled: count(&self.progress.filled),
             filling: count(&self.progress.filling),
+            to_fill: count(&self.progress.to_fill),
+            copied_per_minute: self.progress.per_minute(self.host.clock.now()),
             strays: count(&self.progress.strays),
+            evicted: count(&self.progress.evicted),
+            scrub: self.scrubbing.report(fill.bytes),
             readers: as_u64(self.floors.readers()),
             applied: self.group.applied(),
         }

@@ -25,6 +25,8 @@ pub(crate) struct Fill {
     pub(crate) chunks: u64,
     /// Their ciphertext, bytes.
     pub(crate) bytes: u64,
+    /// Whether it takes no chunks for want of room (O6).
+    pub(crate) under_reserve: bool,
 }
 
 impl Fill {
@@ -109,28 +111,58 @@ impl Disk {
         self.0.remove(ids).await.map_err(failed)
     }
 
+    /// Gives chunks up that others hold; their ids may come back.
+    pub(crate) async fn evict(&self, ids: Vec<ChunkId>) -> Result<(), CopyError> {
+        self.0.evict(ids).await.map_err(failed)
+    }
+
+    /// Keeps a chunk apart whose checksums are good and that does not authenticate.
+    pub(crate) async fn doubt(&self, id: ChunkId) -> Result<(), CopyError> {
+        self.0.doubt(id).await.map_err(|e| said(id, e))
+    }
+
+    /// Whether a damaged copy of it is kept apart here.
+    pub(crate) fn is_quarantined(&self, id: ChunkId) -> Result<bool, CopyError> {
+        Ok(self.0.stat(id).map_err(failed)?.is_some_and(|info| info.quarantined))
+    }
+
+    /// What was kept under `name`; it may be older after a crash.
+    pub(crate) fn note(&self, name: &str) -> Result<Option<Bytes>, CopyError> {
+        self.0.note(name).map_err(failed)
+    }
+
+    /// Keeps a few bytes under `name`.
+    pub(crate) async fn keep_note(&self, name: &str, note: Bytes) -> Result<(), CopyError> {
+        self.0.keep_note(name, note).await.map_err(failed)
+    }
+
     /// Gives room back that removed chunks took. Returns whether there may be more: a segment that
     /// could not go, since a removal of its chunks is still being written, would be tried in vain at once.
     pub(crate) async fn clean(&self) -> Result<bool, CopyError> {
         Ok(self.0.clean().await.map_err(failed)?.released_bytes > 0)
     }
 
-    /// Reads `budget` bytes of chunks after `after` again. Returns where to go on (`None`: at
-    /// the beginning) and what is damaged.
+    /// Reads `budget` bytes of chunks after `after` again; says where to go on (`None`: at the
+    /// beginning) and what is damaged.
     pub(crate) async fn scrub(
         &self,
         after: Option<ChunkId>,
         budget: u64,
-    ) -> Result<(Option<ChunkId>, Vec<ChunkId>), CopyError> {
-        let done = self.0.scrub(after, budget).await.map_err(failed)?;
-        Ok((done.next, done.corrupt))
+    ) -> Result<benteng_chunks::Scrubbed, CopyError> {
+        self.0.scrub(after, budget).await.map_err(failed)
+    }
+
+    /// Looks at the device now; appends look by themselves.
+    pub(crate) async fn look(&self) -> Result<(), CopyError> {
+        self.0.look().await.map_err(failed)
     }
 
     /// How full it is.
     pub(crate) fn fill(&self) -> Fill {
         let usage = self.0.usage();
         let (total, free) = (usage.device_total, usage.device_free);
-        Fill { total, free, chunks: usage.chunks, bytes: usage.live_bytes }
+        let under_reserve = usage.under_reserve;
+        Fill { total, free, chunks: usage.chunks, bytes: usage.live_bytes, under_reserve }
     }
 
     /// Chunks that are damaged and kept apart.

@@ -110,6 +110,7 @@ impl From<benteng_consensus::Error> for Error {
     fn from(e: benteng_consensus::Error) -> Error {
         use benteng_consensus::Error as E;
         match e {
+            E::Rejected(Rejection::Full) => Error::Full,
             E::Rejected(r) => Error::Rejected(r),
             E::Unavailable { .. } | E::Stopped(_) => Error::Unavailable { why: e.to_string() },
             E::Unknown { why } => Error::Unknown { why },

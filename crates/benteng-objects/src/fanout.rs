@@ -40,7 +40,7 @@ pub(crate) async fn fan_out(core: &Core, chunk: &Chunk, mut durable: Durable) ->
         drop(view);
         let held = |durable: &Durable| durable.keys().filter(|node| wanted.contains(node)).count();
         let lacking = wanted.iter().copied().filter(|node| !durable.contains_key(node));
-        let (up, down): (Vec<NodeId>, Vec<NodeId>) = lacking.partition(|node| core.copies.up(*node));
+        let (up, down): (Vec<NodeId>, Vec<NodeId>) = lacking.partition(|node| core.copies.takes(*node));
         let short_without_the_down = held(&durable) + up.len() < layout.copies_min;
         let ask = up.into_iter().chain(down.into_iter().filter(|_| short_without_the_down));
         let mut pending: FuturesUnordered<_> = ask

@@ -41,7 +41,9 @@ pub(crate) async fn round(core: &Core) -> Result<bool> {
     if groups.is_empty() {
         return Ok(false);
     }
-    tracing::info!(groups = groups.len(), "filling placement groups");
+    let to_fill = lacking(core, &groups)?;
+    core.progress.to_fill.store(to_fill, Ordering::Relaxed);
+    tracing::info!(groups = groups.len(), chunks = to_fill, "filling placement groups");
     let mut cursor = Cursor::START;
     let mut sum = Sum::default();
     while cursor != Cursor::End {
@@ -72,7 +74,28 @@ pub(crate) async fn round(core: &Core) -> Result<bool> {
     tracing::info!(groups = groups.len(), chunks = sum.copied, "placement groups are filled");
     core.group.propose(Command::Filled { node: core.me, groups }, None).await?;
     core.progress.filling.store(0, Ordering::Relaxed);
+    core.progress.to_fill.store(0, Ordering::Relaxed);
     Ok(true)
+}
+
+/// Chunks of these groups that this node's store has not: what a round is to copy, for the estimate.
+fn lacking(core: &Core, groups: &BTreeMap<PlacementGroup, StateSeq>) -> Result<u64> {
+    let mut cursor = Cursor::START;
+    let mut lacking = 0;
+    while cursor != Cursor::End {
+        let (named, next) = rows::page(&*core.group.local()?, &cursor, PAGE)?;
+        cursor = next;
+        let chunks = named.into_iter().flat_map(rows::Named::chunks);
+        for chunk in chunks.filter(|chunk| groups.contains_key(&chunk.placement_group())) {
+            let here = core
+                .copies
+                .disk()
+                .stat(chunk)
+                .map_err(|e| crate::Error::Unavailable { why: e.to_string() })?;
+            lacking += u64::from(here.is_none());
+        }
+    }
+    Ok(lacking)
 }
 
 /// Chunks that were copied, and that no peer could give.
@@ -85,8 +108,13 @@ struct Sum {
 async fn fill_batch(core: &Core, batch: Vec<ChunkId>) -> Sum {
     let work = futures::stream::iter(batch).map(|chunk| async move {
         match heal(core, chunk, Suspicion::None).await {
-            Ok(Healed::Copied) => {
+            Ok(Healed::Copied | Healed::Mended) => {
                 core.progress.filled.fetch_add(1, Ordering::Relaxed);
+                core.progress.copied(core.host.clock.now());
+                let _ = core
+                    .progress
+                    .to_fill
+                    .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
                 metrics::counter!("benteng_objects_chunks_filled_total").increment(1);
                 Sum { copied: 1, stuck: 0 }
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use benteng_host::{probe, sleep};
 use benteng_meta::ids::*;
 
+use crate::authentic;
 use crate::copy::CopyError;
 use crate::core::Core;
 use crate::layout::Layout;
@@ -20,6 +21,8 @@ pub(crate) enum Healed {
     Good,
     /// It was copied.
     Copied,
+    /// It was copied, and took the place of a damaged one.
+    Mended,
     /// Nothing names the chunk any more, or it belongs elsewhere by now.
     Unwanted,
     /// No peer could give it.
@@ -42,15 +45,14 @@ pub(crate) async fn heal(core: &Core, chunk: ChunkId, suspicion: Suspicion) -> R
     if wanted(core, chunk)? != Wanted::Here {
         return Ok(Healed::Unwanted);
     }
+    let failed = |e: crate::Error| CopyError::Failed(e.to_string());
+    // Died meanwhile, or its key did: then nobody wants it.
+    let Some(judge) = authentic::judge(core, chunk).map_err(failed)? else { return Ok(Healed::Unwanted) };
     let disk = core.copies.disk();
-    if disk.stat(chunk)?.is_some() {
-        match suspicion {
-            Suspicion::None => return Ok(Healed::Good),
-            // Reading it proves it, or quarantines it: then a peer's copy may take its place.
-            Suspicion::Wrong if disk.fetch(chunk).await.is_ok() => return Ok(Healed::Good),
-            Suspicion::Wrong => {}
-        }
+    if is_good_here(core, chunk, &judge, suspicion).await? {
+        return Ok(Healed::Good);
     }
+    let damaged = disk.is_quarantined(chunk)?;
     for node in sources(core, chunk)? {
         let theirs = match core.copies.fetch(node, chunk, FETCH).await {
             Ok(theirs) => theirs,
@@ -59,6 +61,12 @@ pub(crate) async fn heal(core: &Core, chunk: ChunkId, suspicion: Suspicion) -> R
                 continue;
             }
         };
+        if !judge.is_authentic(core, &theirs).await? {
+            probe("peer_copy_did_not_authenticate");
+            not_authentic(chunk, node);
+            core.findings.add(node, chunk);
+            continue;
+        }
         let bytes = theirs.bytes.len();
         disk.append(theirs).await?;
         pace(core, bytes).await;
@@ -68,9 +76,48 @@ pub(crate) async fn heal(core: &Core, chunk: ChunkId, suspicion: Suspicion) -> R
             disk.remove(vec![chunk]).await?;
             return Ok(Healed::Unwanted);
         }
+        if damaged {
+            core.scrubbing.mended();
+            return Ok(Healed::Mended);
+        }
         return Ok(Healed::Copied);
     }
     Ok(Healed::Stuck)
+}
+
+/// Whether the copy here may stay. One that was found wrong is read again and must authenticate: good
+/// checksums prove only that it is what was written here. A wrong one is kept apart.
+async fn is_good_here(
+    core: &Core,
+    chunk: ChunkId,
+    judge: &authentic::Judge,
+    suspicion: Suspicion,
+) -> Result<bool, CopyError> {
+    // What counts as being here is not given up to others at the same time.
+    let _stays = core.strays.hold().await;
+    let disk = core.copies.disk();
+    if disk.stat(chunk)?.is_none() {
+        return Ok(false);
+    }
+    match suspicion {
+        Suspicion::None => Ok(true),
+        Suspicion::Wrong => match disk.fetch(chunk).await {
+            Ok(own) if judge.is_authentic(core, &own).await? => Ok(true),
+            Ok(_) => {
+                probe("own_copy_did_not_authenticate");
+                not_authentic(chunk, core.me);
+                disk.doubt(chunk).await?;
+                Ok(false)
+            }
+            // Reading it has quarantined it.
+            Err(_) => Ok(false),
+        },
+    }
+}
+
+fn not_authentic(chunk: ChunkId, node: NodeId) {
+    metrics::counter!("benteng_objects_copies_not_authentic_total").increment(1);
+    tracing::error!(%chunk, node = node.0, "a stored copy with good checksums does not authenticate");
 }
 
 /// Who wants a chunk.

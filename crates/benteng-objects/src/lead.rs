@@ -31,7 +31,7 @@ pub(crate) async fn round(core: &Core) -> Result<()> {
     let Some(site) = query::site(&*view)? else { return Ok(()) };
     let nodes: BTreeMap<NodeId, NodeRow> =
         query::nodes(&*view)?.into_iter().filter(|(_, row)| row.state != NodeState::Removed).collect();
-    keep_members(core, &nodes).await?;
+    keep_members(core, &site, &nodes).await?;
     keep_placement(core, &*view, &site, &nodes).await?;
     void_floors(core, &*view, &nodes).await?;
     drop(view);
@@ -54,44 +54,69 @@ fn voters_wanted(nodes: usize) -> usize {
     }
 }
 
+/// What decides who votes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Electorate {
+    active: BTreeSet<NodeId>,
+    draining: BTreeSet<NodeId>,
+    /// An operator accepted one voter (S8).
+    one_voter: bool,
+    /// The leader.
+    me: NodeId,
+}
+
 /// The membership that the node rows ask for, one step from the present one.
 ///
-/// Who votes goes on voting; free seats go to learners that have caught up, lowest id first. A
-/// removed voter leaves when its seat can be taken, and three votes never become one by
-/// themselves (S8).
-fn members_wanted(nodes: &BTreeSet<NodeId>, now: &GroupStatus) -> Members {
-    let seats = voters_wanted(nodes.len()).max(if now.voters.len() >= 3 { 3 } else { 1 });
-    let mut voters: BTreeSet<NodeId> = now.voters.intersection(nodes).copied().collect();
-    let leaving: Vec<NodeId> = now.voters.difference(nodes).copied().collect();
+/// Who votes goes on voting; free seats go to active learners that have caught up, lowest id first. A
+/// voter that is removed or drained leaves when its seat can be taken, and three votes become one only
+/// if an operator accepted that (S8).
+fn members_wanted(of: &Electorate, now: &GroupStatus) -> Members {
+    let floor = if now.voters.len() >= 3 && !of.one_voter { 3 } else { 1 };
+    let seats = voters_wanted(of.active.len()).max(floor);
     let caught_up = |node: &&NodeId| {
         now.learners.contains(node) && now.lag.get(node).is_some_and(|behind| *behind <= LAG_MAX)
     };
-    let ready: Vec<NodeId> =
-        nodes.iter().filter(|node| !voters.contains(node)).filter(caught_up).copied().collect();
-    let free = seats.saturating_sub(voters.len());
-    let seated = ready.into_iter().take(free);
-    voters.extend(seated);
-    // An even number of votes bears no more losses than the odd one below it.
-    if voters.len() < seats {
-        let stay = leaving.into_iter().take(seats - voters.len()).collect::<Vec<_>>();
-        voters.extend(stay);
-    }
+    let mut staying: Vec<NodeId> = now.voters.intersection(&of.active).copied().collect();
+    // Where there are more than seats, the leader stays.
+    staying.sort_by_key(|node| (*node != of.me, *node));
+    let ready = of.active.iter().filter(caught_up).copied();
+    // A draining one still answers, a removed one does not.
+    let drained = now.voters.intersection(&of.draining).copied();
+    let gone = now.voters.iter().copied().filter(|n| !of.active.contains(n) && !of.draining.contains(n));
+    let mut voters: BTreeSet<NodeId> =
+        staying.into_iter().chain(ready).chain(drained).chain(gone).take(seats).collect();
     if voters.len().is_multiple_of(2) {
-        // Not all seats can be taken yet: those who vote now go on alone.
+        // An even number of votes bears no more losses than the odd one below it: not all seats can be
+        // taken yet, so those who vote now go on alone.
         voters = now.voters.clone();
     }
-    let learners = nodes.difference(&voters).copied().collect();
+    let learners = of.active.union(&of.draining).filter(|node| !voters.contains(node)).copied().collect();
     Members { voters, learners }
 }
 
-async fn keep_members(core: &Core, nodes: &BTreeMap<NodeId, NodeRow>) -> Result<()> {
+async fn keep_members(core: &Core, site: &SiteRow, nodes: &BTreeMap<NodeId, NodeRow>) -> Result<()> {
     let now = core.group.status();
-    let ids: BTreeSet<NodeId> = nodes.keys().copied().collect();
-    let wanted = members_wanted(&ids, &now);
+    let in_state =
+        |state| nodes.iter().filter(move |(_, row)| row.state == state).map(|(node, _)| *node).collect();
+    let electorate = Electorate {
+        active: in_state(NodeState::Active),
+        draining: in_state(NodeState::Draining),
+        one_voter: site.one_voter,
+        me: core.me,
+    };
+    let wanted = members_wanted(&electorate, &now);
     let mut addresses: BTreeMap<NodeId, String> =
         nodes.iter().map(|(node, row)| (*node, row.doors.rpc.clone())).collect();
     if wanted.voters == now.voters && wanted.learners == now.learners {
         return Ok(());
+    }
+    if !wanted.voters.contains(&core.me)
+        && let Some(next) = wanted.voters.intersection(&now.voters).find(|node| core.copies.up(**node))
+    {
+        // Who is to lose its vote leads no more: the next leader takes it away.
+        probe("leadership_handed_over");
+        tracing::info!(to = next.0, "this node is to lose its vote; it hands leadership over");
+        return Ok(core.group.hand_over(*next).await?);
     }
     // A removed voter that still holds a seat is not called any more; its address does not matter.
     for node in &wanted.voters {
@@ -105,20 +130,28 @@ async fn keep_members(core: &Core, nodes: &BTreeMap<NodeId, NodeRow>) -> Result<
 /// Nodes that may hold chunks: active ones that run, or ran, with known disks; and those that groups
 /// are on their way to. So a replacement that is let in, but has not started yet, keeps its place:
 /// the groups would shrink to the nodes that are left, and the site would call itself whole.
+///
+/// Draining ones go on holding as long as there are fewer others than `copies`.
 fn candidates(
     view: &dyn KvView,
     nodes: &BTreeMap<NodeId, NodeRow>,
     heading: &[(PlacementGroup, Vec<NodeId>)],
+    copies: usize,
 ) -> Result<Vec<Candidate>> {
     let named: BTreeSet<NodeId> = heading.iter().flat_map(|(_, holders)| holders).copied().collect();
-    let mut out = Vec::new();
+    let (mut out, mut leaving) = (Vec::new(), Vec::new());
     for (node, row) in nodes {
         let began = query::get::<GatewayRow>(view, &key::gateway(*node))?.is_some();
         let ready = row.store != StoreId::default() && began;
-        if row.state == NodeState::Active && (ready || named.contains(node)) {
-            out.push(Candidate { node: *node, zone: row.zone.clone() });
+        let candidate = Candidate { node: *node, zone: row.zone.clone() };
+        match row.state {
+            NodeState::Active if ready || named.contains(node) => out.push(candidate),
+            NodeState::Draining if named.contains(node) => leaving.push(candidate),
+            NodeState::Active | NodeState::Draining | NodeState::Removed => {}
         }
     }
+    let lacking = copies.saturating_sub(out.len());
+    out.extend(leaving.into_iter().take(lacking));
     Ok(out)
 }
 
@@ -137,8 +170,9 @@ async fn keep_placement(
 ) -> Result<()> {
     let rows = query::placements(view)?;
     let heading = heading(&rows);
-    let candidates = candidates(view, nodes, &heading)?;
-    if candidates.is_empty() {
+    let candidates = candidates(view, nodes, &heading, usize::from(site.copies))?;
+    if candidates.is_empty() || candidates.len() < usize::from(site.copies) {
+        // Fewer holders are never planned for (S8): the groups wait for a node.
         return Ok(());
     }
     // Never fewer than before: counts go down by an operator's command only (S8).
@@ -210,16 +244,20 @@ mod tests {
         nodes.iter().map(|n| NodeId(*n)).collect()
     }
 
-    fn check(nodes: &[u64], voters: &[u64], learners: &[(u64, u64)], expected: (&[u64], &[u64])) {
+    fn wanted(of: &Electorate, voters: &[u64], learners: &[(u64, u64)]) -> Members {
         let now = GroupStatus {
             voters: ids(voters),
             learners: learners.iter().map(|(n, _)| NodeId(*n)).collect(),
             lag: learners.iter().map(|(n, lag)| (NodeId(*n), *lag)).collect(),
             ..GroupStatus::default()
         };
-        let wanted = members_wanted(&ids(nodes), &now);
+        members_wanted(of, &now)
+    }
+
+    fn check(nodes: &[u64], voters: &[u64], learners: &[(u64, u64)], expected: (&[u64], &[u64])) {
+        let of = Electorate { active: ids(nodes), me: NodeId(1), ..Electorate::default() };
         let expected = Members { voters: ids(expected.0), learners: ids(expected.1) };
-        assert_eq!(wanted, expected, "{nodes:?}, now {voters:?} and {learners:?}");
+        assert_eq!(wanted(&of, voters, learners), expected, "{nodes:?}, now {voters:?} and {learners:?}");
     }
 
     #[test]
@@ -240,5 +278,37 @@ mod tests {
         check(&[1, 2, 4], &[1, 2, 3], &[], (&[1, 2, 3], &[4]));
         check(&[1, 2, 4], &[1, 2, 3], &[(4, 90_000)], (&[1, 2, 3], &[4]));
         check(&[1, 2, 4], &[1, 2, 3], &[(4, 3)], (&[1, 2, 4], &[]));
+    }
+
+    #[test]
+    fn s8_a_drained_voter_leaves_when_a_learner_takes_its_seat() {
+        let of = |active: &[u64], draining: &[u64]| Electorate {
+            active: ids(active),
+            draining: ids(draining),
+            me: NodeId(1),
+            ..Electorate::default()
+        };
+        let check = |of: &Electorate, voters: &[u64], learners: &[(u64, u64)], expected: (&[u64], &[u64])| {
+            let expected = Members { voters: ids(expected.0), learners: ids(expected.1) };
+            assert_eq!(wanted(of, voters, learners), expected, "{of:?}");
+        };
+        check(&of(&[1, 2], &[3]), &[1, 2, 3], &[], (&[1, 2, 3], &[]));
+        check(&of(&[1, 2, 4], &[3]), &[1, 2, 3], &[(4, 90_000)], (&[1, 2, 3], &[4]));
+        check(&of(&[1, 2, 4], &[3]), &[1, 2, 3], &[(4, 0)], (&[1, 2, 4], &[3]));
+        // The leader itself is drained: who hands over is decided by who is wanted.
+        check(&of(&[2, 3, 4], &[1]), &[1, 2, 3], &[(4, 0)], (&[2, 3, 4], &[1]));
+        // One lost and one draining: the one that answers keeps its seat.
+        check(&of(&[1, 2], &[4]), &[1, 3, 4], &[(2, 0)], (&[1, 2, 4], &[]));
+    }
+
+    #[test]
+    fn s8_three_votes_become_one_only_where_that_was_accepted() {
+        let check = |one_voter: bool, voters: &[u64], expected: (&[u64], &[u64])| {
+            let of = Electorate { active: ids(&[1, 2]), one_voter, me: NodeId(2), ..Electorate::default() };
+            let expected = Members { voters: ids(expected.0), learners: ids(expected.1) };
+            assert_eq!(wanted(&of, voters, &[]), expected);
+        };
+        check(false, &[1, 2, 3], (&[1, 2, 3], &[]));
+        check(true, &[1, 2, 3], (&[2], &[1]));
     }
 }

@@ -5,12 +5,13 @@
 //! `benteng_consensus` -> `benteng_meta::apply`.
 //! Back: [`Objects::get`] -> `floors` -> read index -> `get` -> `read` -> `copy` -> `benteng_keys` -> stream.
 //! Beside them, `loops`: `tend` (peers, the gateway's life), `lead` (membership, placement),
-//! `repair`, `fill`, `sweep`, `removal`, `scrub`.
+//! `repair`, `fill`, `sweep`, `strays`, `removal`, `scrub`.
 //!
 //! Not here: who may do what (`benteng-identity`), protocols of the doors, the rules of the
 //! state (`benteng-meta`), sealing (`benteng-keys`).
 
 mod api; // what a request says and what it gets
+mod authentic; // whether a copy is what its writer sealed
 mod body; // cuts a request body into chunks
 mod bucket; // buckets, listings, deletes
 mod budget; // admission by bytes
@@ -37,16 +38,21 @@ mod loops; // the loops of a node
 mod node; // one node, put together
 mod objects; // the handle that doors use
 mod pace; // how slowly a client may send
+mod peers; // addresses of the other nodes
+mod progress; // what loops did, and how fast
 mod put; // PUT and COPY
 mod range; // ranges and read conditions
 mod read; // frames from the nearest good copy
+mod recover; // one node goes on alone
 mod removal; // the dead
 mod repair; // the queue of missing copies
+mod room; // disks under their reserve
 mod router; // requests of other nodes, by method
 mod rows; // every chunk that live rows name
 mod scrub; // every byte again
 mod service; // what this store answers to other nodes
 mod status; // how the site is
+mod strays; // chunks of groups that moved away
 mod sweep; // orphans, strays, missing copies
 mod tend; // in step with the site
 mod upload; // multipart uploads
@@ -59,5 +65,6 @@ pub use limits::Limits;
 pub use node::{GroupSizes, NewSite, Node, NodeOptions};
 pub use objects::Objects;
 pub use pace::{BODY_RATE_MIN, Pace};
+pub use recover::recover;
 pub use status::{NodeView, SiteStatus};
-pub use wire::Report;
+pub use wire::{Report, ScrubReport};

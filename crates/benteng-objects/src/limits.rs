@@ -37,6 +37,8 @@ pub struct Limits {
     pub sweep: Duration,
     /// Time within which every stored byte is read again.
     pub scrub: Duration,
+    /// Bytes per second of a scrub that somebody asked for.
+    pub scrub_rate: u64,
     /// Above this share of the disk, in percent, the dead are removed without delay (O5).
     pub removal_hurry_percent: u64,
 }
@@ -53,6 +55,7 @@ impl Limits {
         self.read_bytes = self.read_bytes.clamp(chunk, 1 << 30);
         self.repair_parallel = self.repair_parallel.clamp(1, 64);
         self.repair_rate = self.repair_rate.max(1 << 20);
+        self.scrub_rate = self.scrub_rate.max(1 << 20);
         self
     }
 }
@@ -76,6 +79,7 @@ impl Default for Limits {
             floor_void: Duration::from_secs(600),
             sweep: Duration::from_secs(3600),
             scrub: Duration::from_secs(14 * 24 * 3600),
+            scrub_rate: 64 << 20,
             removal_hurry_percent: 85,
         }
     }

@@ -2,6 +2,7 @@
 //! without repair or removal only looks alive.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +12,11 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
 use crate::core::Core;
+use crate::peers::PeerBook;
 use crate::removal::Removal;
 use crate::repair::Repair;
-use crate::tend::{Own, PeerBook};
-use crate::{Error, Result, fill, findings, lead, leftovers, scrub, sweep, tend};
+use crate::tend::Own;
+use crate::{Error, Result, fill, findings, lead, leftovers, room, scrub, strays, sweep, tend};
 
 /// What a round of a loop says about the next.
 enum Next {
@@ -31,12 +33,12 @@ impl From<bool> for Next {
 }
 
 /// Starts the loops; they end when the task is dropped.
-pub(crate) fn spawn(core: Arc<Core>, rpc: Arc<Rpc>, book: PeerBook, own: Own) -> Task {
+pub(crate) fn spawn(core: Arc<Core>, rpc: Arc<Rpc>, book: PeerBook, own: Own, dir: PathBuf) -> Task {
     let tasks = core.host.tasks.clone();
-    tasks.spawn("object loops", Box::pin(supervise(core, rpc, book, own)))
+    tasks.spawn("object loops", Box::pin(supervise(core, rpc, book, own, dir)))
 }
 
-async fn supervise(core: Arc<Core>, rpc: Arc<Rpc>, book: PeerBook, own: Own) {
+async fn supervise(core: Arc<Core>, rpc: Arc<Rpc>, book: PeerBook, own: Own, dir: PathBuf) {
     let idle = core.limits.idle;
     let spawn = |name, future| core.host.tasks.spawn(name, future);
     let (book, own) = (Arc::new(book), Arc::new(own));
@@ -90,6 +92,16 @@ async fn supervise(core: Arc<Core>, rpc: Arc<Rpc>, book: PeerBook, own: Own) {
             sweep::sweep(&core).await.map(|_| Next::Later)
         }),
     ));
+    running.push(spawn(
+        "strays",
+        looping(
+            &core,
+            "strays",
+            10 * idle,
+            |core| async move { strays::round(&core).await.map(|_| Next::Later) },
+        ),
+    ));
+    running.push(spawn("room", Box::pin(room::run(core.clone(), dir))));
     running.push(spawn("scrub", Box::pin(scrub::run(core.clone()))));
     if let Some(Err(failed)) = running.next().await {
         core.host.fate.abort(&format!("{failed}; a node without its loops must not go on")).await;

@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use crate::budget::Budget;
 use crate::copy::Copies;
-use crate::core::{Core, Progress};
+use crate::core::Core;
 use crate::disk::Disk;
 use crate::findings::Findings;
 use crate::floors::Floors;
@@ -24,9 +24,13 @@ use crate::gateway::Gateway;
 use crate::keyring::Keys;
 use crate::leftovers::Leftovers;
 use crate::limits::Limits;
+use crate::peers::PeerBook;
+use crate::progress::Progress;
 use crate::router::{Router, Services};
+use crate::scrub::Scrubbing;
 use crate::service::StoreService;
-use crate::tend::{Own, PeerBook};
+use crate::strays::Strays;
+use crate::tend::Own;
 use crate::{Error, Objects, Result, loops};
 
 /// Changes the sizes of a Raft group.
@@ -52,6 +56,8 @@ pub struct NodeOptions {
     pub doors: Doors,
     /// Addresses of other nodes that are known before the first row is.
     pub peers: BTreeMap<NodeId, String>,
+    /// The site's recovery epoch, as far as it is known before the first row is (S7).
+    pub epoch: u64,
     /// Methods from 200 on.
     pub above: Option<Arc<dyn Service>>,
     /// Bounds of the object layer.
@@ -85,6 +91,7 @@ impl NodeOptions {
             rpc_listen,
             doors: Doors::default(),
             peers: BTreeMap::new(),
+            epoch: 0,
             above: None,
             limits: Limits::default(),
             rpc_limits: benteng_rpc::Limits::default(),
@@ -137,21 +144,23 @@ impl Node {
         let store = Arc::new(opened.map_err(|e| failed("the chunk store does not open", &e))?);
         let router = Arc::new(Router::default());
         let rpc = Rpc::new(host.clone(), me, secure, router.clone(), options.rpc_limits);
-        let book = PeerBook::new(&rpc, peers);
+        let book = PeerBook::open(&host, &dir, &rpc, peers).await;
         let listening = rpc.listen(&rpc_listen).await;
         let server = listening.map_err(|e| failed("the node's RPC address cannot be bound", &e))?;
         if doors.rpc.is_empty() {
             doors.rpc = server.local_addr().to_owned();
         }
         let keys = Keys::new(&root);
-        let group = GroupOptions::new(host.clone(), dir.join("raft"), kv, root, store.id(), rpc.clone());
+        let mut group = GroupOptions::new(host.clone(), dir.join("raft"), kv, root, store.id(), rpc.clone());
+        group.peers = book.nodes();
+        group.epoch = options.epoch;
         let group = Group::start((options.group_options)(group)).await?;
         let mut services = Services { consensus: Some(group.service()), above, objects: None };
         // Consensus answers at once: peers may be waiting for this node's vote.
         router.set(services.clone());
 
         let limits = limits.clamped();
-        let copies = Copies::new(me, Disk(store.clone()), rpc.clone(), group.clone());
+        let copies = Copies::new(me, Disk(store.clone()), rpc.clone(), group.clone(), host.clock.clone());
         let core = Arc::new(Core {
             me,
             group,
@@ -165,12 +174,14 @@ impl Node {
             findings: Findings::default(),
             leftovers: Leftovers::default(),
             progress: Progress::default(),
+            scrubbing: Scrubbing::default(),
+            strays: Strays::default(),
             host,
         });
         services.objects = Some(Arc::new(StoreService::new(core.clone())));
         router.set(services);
         let own = Own { doors: doors.clone(), store: store.id() };
-        let loops = loops::spawn(core.clone(), rpc.clone(), book, own);
+        let loops = loops::spawn(core.clone(), rpc.clone(), book, own, dir);
         let (server, loops) = (Mutex::new(Some(server)), Mutex::new(Some(loops)));
         Ok(Node { core, rpc, router, store, doors, server, loops })
     }
@@ -199,6 +210,7 @@ impl Node {
             recovery_epoch: 0,
             ca: site.ca,
             root_check: Bytes::copy_from_slice(&root.check_value()),
+            one_voter: false,
         };
         let node = NodeRow {
             name: site.node_name,

@@ -13,7 +13,7 @@ use crate::get::Purpose;
 use crate::read::Ahead;
 use crate::upload::UploadName;
 use crate::{
-    BodyIn, Bucket, CopySource, GetOptions, Got, ListOptions, ListedPart, Page, PartLine, PutDone,
+    BodyIn, Bucket, CopySource, Error, GetOptions, Got, ListOptions, ListedPart, Page, PartLine, PutDone,
     PutOptions, Result, SiteStatus, UploadLine, UploadOptions, bucket, get, put, status, upload,
 };
 
@@ -216,6 +216,22 @@ impl Objects {
         limit: usize,
     ) -> Result<Page<UploadLine>> {
         upload::list_uploads(&self.core, bucket, prefix, after, limit).await
+    }
+
+    /// Begins a full scrub of a node. Returns how many of its full passes will have ended with it.
+    /// Errors: `Unavailable`, if the node does not answer.
+    pub async fn scrub(&self, node: NodeId) -> Result<u64> {
+        if node == self.core.me {
+            return Ok(self.core.scrubbing.begin(self.core.group.site_time()));
+        }
+        let begun = self.core.copies.scrub(node, std::time::Duration::from_secs(2)).await;
+        begun.map_err(|e| Error::Unavailable { why: format!("node {node} begins no scrub: {e}") })
+    }
+
+    /// Whether a node answers this one.
+    pub async fn reaches(&self, node: NodeId) -> bool {
+        let deadline = std::time::Duration::from_secs(2);
+        node == self.core.me || self.core.copies.report(node, deadline).await.is_ok()
     }
 
     /// How the site is, from committed facts and what this node sees of the others.

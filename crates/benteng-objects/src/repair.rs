@@ -64,10 +64,11 @@ impl Repair {
                     core.progress.repair_stuck.fetch_add(1, Ordering::Relaxed);
                 }
                 Healed::Unwanted => {}
-                Healed::Good | Healed::Copied => done.push(chunk),
+                Healed::Good | Healed::Copied | Healed::Mended => done.push(chunk),
             }
-            if healed == Healed::Copied {
+            if matches!(healed, Healed::Copied | Healed::Mended) {
                 core.progress.repaired.fetch_add(1, Ordering::Relaxed);
+                core.progress.copied(core.host.clock.now());
                 metrics::counter!("benteng_objects_chunks_repaired_total").increment(1);
             }
         }

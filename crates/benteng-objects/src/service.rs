@@ -120,6 +120,10 @@ async fn answer(core: &Core, from: NodeId, request: Request) -> Result<Vec<Bytes
             disk.remove(ids).await?;
             Ok(Vec::new())
         }
+        method::SCRUB => {
+            let pass = core.scrubbing.begin(core.group.site_time());
+            Ok(vec![codec::encode(&wire::ScrubBegun { pass })])
+        }
         method::REPORT => Ok(vec![codec::encode(&core.report())]),
         other => Err(bad(format!("there is no method {other}"))),
     }

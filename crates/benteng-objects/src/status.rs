@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use benteng_host::{KvView, Visit, prefix_end};
 use benteng_meta::ids::*;
-use benteng_meta::{BucketRow, NodeRow, NodeState, RepairRow, UsageRow, codec, key, query};
+use benteng_meta::{BucketRow, NodeRow, NodeState, PlacementRow, RepairRow, UsageRow, codec, key, query};
 
 use crate::Result;
 use crate::core::Core;
@@ -41,6 +41,15 @@ pub struct SiteStatus {
     pub chunks_short: u64,
     /// Since when the oldest of them does.
     pub oldest_short: Option<SiteTime>,
+    /// Of them: chunks with one good copy left.
+    pub chunks_alone: u64,
+    /// Of them: chunks without any good copy on their holders.
+    pub chunks_lost: u64,
+    /// In how many seconds repair and filling end at their present pace; `None`: there is nothing to
+    /// copy, or a node that should copy does not answer.
+    pub repair_seconds: Option<u64>,
+    /// Within how many seconds every stored byte is read again.
+    pub scrub_period: u64,
     /// Placement groups on their way to other nodes.
     pub groups_moving: u32,
     /// Placement groups that have fewer holders than [`SiteStatus::copies`], and are not on their way to more.
@@ -68,6 +77,8 @@ pub struct NodeView {
     pub leader: bool,
     /// Whether it votes.
     pub voter: bool,
+    /// Placement groups that it holds or is to hold.
+    pub groups: u32,
     /// On the leader: log entries by which it is behind.
     pub lag: Option<u64>,
     /// How its store and loops are; `None` if it does not answer.
@@ -81,6 +92,18 @@ struct Moves {
     short: u32,
     filled: u32,
     to_fill: u32,
+    /// Groups that each node holds or is to hold.
+    held: BTreeMap<NodeId, u32>,
+}
+
+/// What the repair queue says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Short {
+    oldest: Option<SiteTime>,
+    alone: u64,
+    lost: u64,
+    /// Chunks that each node lacks.
+    missing: BTreeMap<NodeId, u64>,
 }
 
 /// Errors: the local replica cannot be read, or the site is not formed.
@@ -92,9 +115,11 @@ pub(crate) async fn status(core: &Core) -> Result<SiteStatus> {
     let site = query::site(&*view)?.ok_or(benteng_meta::Rejection::Site { formed: false })?;
     let clock = query::clock(&*view)?;
     let (objects, bytes) = usage(&*view)?;
-    let moves = moves(&*view, site.copies)?;
-    let oldest_short = oldest_short(&*view)?;
     let rows = query::nodes(&*view)?;
+    let live = |node: &NodeId| rows.iter().any(|(id, row)| id == node && row.state != NodeState::Removed);
+    let placements: BTreeMap<_, _> = query::placements(&*view)?.into_iter().collect();
+    let moves = moves(&placements, site.copies, live);
+    let short = short(&*view, &placements, clock.chunks_short, live)?;
     drop(view);
 
     let group = core.group.status();
@@ -107,6 +132,7 @@ pub(crate) async fn status(core: &Core) -> Result<SiteStatus> {
             up: report.is_some(),
             leader: group.leader == Some(node),
             voter: group.voters.contains(&node),
+            groups: moves.held.get(&node).copied().unwrap_or(0),
             lag: group.lag.get(&node).copied(),
             report,
         }
@@ -122,7 +148,11 @@ pub(crate) async fn status(core: &Core) -> Result<SiteStatus> {
         objects,
         bytes,
         chunks_short: clock.chunks_short,
-        oldest_short,
+        oldest_short: short.oldest,
+        chunks_alone: short.alone,
+        chunks_lost: short.lost,
+        repair_seconds: None,
+        scrub_period: core.limits.scrub.as_secs(),
         groups_moving: moves.moving,
         groups_short: moves.short,
         filling: (moves.filled, moves.to_fill),
@@ -130,6 +160,7 @@ pub(crate) async fn status(core: &Core) -> Result<SiteStatus> {
         seq: clock.seq,
         confirmed,
     };
+    status.repair_seconds = repair_seconds(&status.nodes, &short.missing, core.limits.repair_rate);
     let found = findings(&status);
     status.healthy = found.harm.is_empty();
     status.reasons = [found.harm, found.notes].concat();
@@ -162,7 +193,7 @@ fn findings(status: &SiteStatus) -> Said {
         let used = 100 - free.min(100);
         match used {
             // The reserve (O6).
-            95.. => {
+            _ if report.under_reserve => {
                 said.harm
                     .push(format!("the disk of node {} is {used} % full: it takes no chunks", node.node));
             }
@@ -174,6 +205,14 @@ fn findings(status: &SiteStatus) -> Said {
         let since = status.oldest_short.map_or(0, |at| status.now.0.saturating_sub(at.0).max(0) / 1_000_000);
         said.harm.push(format!("{} chunks lack a copy, the oldest for {since} s", status.chunks_short));
     }
+    if status.chunks_lost > 0 {
+        let why = format!("{} chunks have no good copy on the nodes that hold them", status.chunks_lost);
+        said.harm.push(why);
+    }
+    if let Some(seconds) = status.repair_seconds {
+        said.notes.push(format!("repair ends in {seconds} s"));
+    }
+    said.notes.extend(status.nodes.iter().filter_map(|node| draining(status, node)));
     if status.groups_moving > 0 {
         let (filled, all) = status.filling;
         let moving = status.groups_moving;
@@ -186,6 +225,49 @@ fn findings(status: &SiteStatus) -> Said {
     said
 }
 
+/// How far a node is drained.
+fn draining(status: &SiteStatus, node: &NodeView) -> Option<String> {
+    if node.row.state != NodeState::Draining {
+        return None;
+    }
+    let (id, name) = (node.node, &node.row.name);
+    let active = status.nodes.iter().filter(|node| node.row.state == NodeState::Active).count();
+    Some(match node.groups {
+        0 if node.voter => {
+            format!("node {id} ({name}) holds no chunks any more; its vote waits for another node")
+        }
+        0 => format!("node {id} ({name}) is drained: `benteng node remove {id}`"),
+        _ if active < usize::from(status.copies) => format!(
+            "node {id} ({name}) cannot be drained: {} copies need as many other nodes; add one: `benteng node add`",
+            status.copies
+        ),
+        groups => format!("node {id} ({name}) is draining: {groups} placement groups are left"),
+    })
+}
+
+/// When the slowest node has copied what it lacks; at its pace of late, else at the rate that it may take.
+fn repair_seconds(nodes: &[NodeView], missing: &BTreeMap<NodeId, u64>, rate: u64) -> Option<u64> {
+    let mut longest = None;
+    for view in nodes.iter().filter(|view| view.row.state != NodeState::Removed) {
+        let lacks = missing.get(&view.node).copied().unwrap_or(0);
+        let Some(report) = &view.report else {
+            if lacks > 0 {
+                return None;
+            }
+            continue;
+        };
+        let left = lacks.saturating_add(report.to_fill);
+        if left == 0 {
+            continue;
+        }
+        let chunk = report.chunk_bytes.checked_div(report.chunks).unwrap_or(4 << 20).max(1);
+        let possible = (rate.saturating_mul(60) / chunk).max(1);
+        let pace = if report.copied_per_minute > 0 { report.copied_per_minute } else { possible };
+        longest = longest.max(Some(left.saturating_mul(60).div_ceil(pace)));
+    }
+    longest
+}
+
 fn usage(view: &dyn KvView) -> Result<(u64, u64)> {
     let mut sum = (0_u64, 0_u64);
     for (_, BucketRow { id, .. }) in query::all::<BucketRow>(view, key::Table::Bucket)? {
@@ -195,12 +277,18 @@ fn usage(view: &dyn KvView) -> Result<(u64, u64)> {
     Ok(sum)
 }
 
-fn moves(view: &dyn KvView, copies: u8) -> Result<Moves> {
+fn moves(
+    placements: &BTreeMap<PlacementGroup, PlacementRow>,
+    copies: u8,
+    live: impl Fn(&NodeId) -> bool,
+) -> Moves {
     let mut moves = Moves::default();
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    for (_, row) in query::placements(view)? {
+    for row in placements.values() {
+        row.writable().into_iter().for_each(|node| *moves.held.entry(node).or_default() += 1);
         let Some(target) = &row.target else {
-            moves.short += u32::from(row.current.len() < usize::from(copies));
+            let holders = row.current.iter().filter(|node| live(node)).count();
+            moves.short += u32::from(holders < usize::from(copies));
             continue;
         };
         moves.moving += 1;
@@ -208,22 +296,45 @@ fn moves(view: &dyn KvView, copies: u8) -> Result<Moves> {
         moves.to_fill += count(new.len());
         moves.filled += count(new.iter().filter(|node| row.filled.contains(node)).count());
     }
-    Ok(moves)
+    moves
 }
 
-fn oldest_short(view: &dyn KvView) -> Result<Option<SiteTime>> {
+fn short(
+    view: &dyn KvView,
+    placements: &BTreeMap<PlacementGroup, PlacementRow>,
+    all: u64,
+    live: impl Fn(&NodeId) -> bool,
+) -> Result<Short> {
     let table = key::table(key::Table::Repair);
-    let (mut oldest, mut failed, mut seen): (Option<SiteTime>, _, _) = (None, None, 0);
-    view.scan(&table, &prefix_end(&table), &mut |_, value| {
+    let (mut short, mut failed, mut seen) = (Short::default(), None, 0);
+    view.scan(&table, &prefix_end(&table), &mut |row_key, value| {
         seen += 1;
         match codec::decode::<RepairRow>(value) {
-            Ok(row) => oldest = Some(oldest.map_or(row.since, |at| at.min(row.since))),
+            Ok(row) => {
+                short.oldest = Some(short.oldest.map_or(row.since, |at| at.min(row.since)));
+                let group = key::split_repair(row_key).map(|chunk| chunk.placement_group());
+                let holders =
+                    group.and_then(|group| placements.get(&group)).into_iter().flat_map(|row| &row.current);
+                match holders.filter(|node| live(node) && !row.missing.contains(node)).count() {
+                    0 => short.lost += 1,
+                    1 => short.alone += 1,
+                    _ => {}
+                }
+                row.missing.into_iter().for_each(|node| *short.missing.entry(node).or_default() += 1);
+            }
             Err(e) => failed = Some(e),
         }
         if failed.is_some() || seen >= LOOK_MAX { Visit::Break(()) } else { Visit::Continue(()) }
     })
     .map_err(benteng_meta::Error::from)?;
-    failed.map_or(Ok(oldest), |e| Err(e.into()))
+    if let Some(e) = failed {
+        return Err(e.into());
+    }
+    if seen >= LOOK_MAX {
+        // The rest of the queue is like its beginning, as far as anybody knows.
+        short.missing.values_mut().for_each(|n| *n = n.saturating_mul(all) / LOOK_MAX as u64);
+    }
+    Ok(short)
 }
 
 /// What each node that is not removed says of itself, asked at once.
@@ -240,63 +351,4 @@ async fn reports(core: &Core, rows: &[(NodeId, NodeRow)]) -> BTreeMap<NodeId, Op
 }
 
 #[cfg(test)]
-mod tests {
-    use benteng_meta::Doors;
-
-    use super::*;
-
-    fn node(node: u64, up: bool) -> NodeView {
-        let row = NodeRow {
-            name: format!("n{node}"),
-            zone: String::new(),
-            doors: Doors::default(),
-            store: StoreId::default(),
-            state: NodeState::Active,
-            joined: SiteTime(0),
-        };
-        let report = up.then(|| Report { disk_total: 100, disk_free: 50, ..Report::default() });
-        NodeView { node: NodeId(node), row, up, leader: false, voter: true, lag: None, report }
-    }
-
-    #[test]
-    fn a_site_is_healthy_only_if_nothing_is_missing() {
-        let site = |nodes: Vec<NodeView>| SiteStatus {
-            site: SiteId::default(),
-            name: "kota".to_owned(),
-            healthy: true,
-            reasons: vec![],
-            copies: 3,
-            copies_min: 2,
-            nodes,
-            objects: 0,
-            bytes: 0,
-            chunks_short: 0,
-            oldest_short: None,
-            groups_moving: 0,
-            groups_short: 0,
-            filling: (0, 0),
-            now: SiteTime(9_000_000),
-            seq: StateSeq(1),
-            confirmed: true,
-        };
-        let harm = |site: &SiteStatus| findings(site).harm;
-        assert_eq!(findings(&site(vec![node(1, true), node(2, true)])), Said::default());
-        assert_eq!(harm(&site(vec![node(1, true), node(2, false)])), ["node 2 (n2) does not answer"]);
-        let short = SiteStatus { chunks_short: 2, oldest_short: Some(SiteTime(4_000_000)), ..site(vec![]) };
-        assert_eq!(harm(&short), ["2 chunks lack a copy, the oldest for 5 s"]);
-        let moving = SiteStatus { groups_moving: 4, filling: (3, 8), ..site(vec![]) };
-        assert_eq!(harm(&moving), ["4 placement groups are moving; 3 of 8 copies are filled"]);
-        let thin = SiteStatus { groups_short: 5, ..site(vec![]) };
-        assert_eq!(harm(&thin), ["5 placement groups have fewer than 3 holders"]);
-        let lost = SiteStatus { confirmed: false, ..site(vec![]) };
-        assert_eq!(harm(&lost).len(), 1);
-        let on_disk = |free| {
-            let mut full = node(1, true);
-            full.report =
-                Some(Report { disk_total: 100, disk_free: free, quarantined: 1, ..Report::default() });
-            let said = findings(&site(vec![full]));
-            (said.harm.len(), said.notes.len())
-        };
-        assert_eq!((on_disk(11), on_disk(10), on_disk(5)), ((1, 0), (1, 1), (2, 0)));
-    }
-}
+mod tests;

@@ -51,8 +51,7 @@ pub(crate) async fn find_missing(core: &Core) -> Result<u64> {
     Ok(found)
 }
 
-/// Removes orphans (O1) and counts strays: the store cannot give a chunk up without refusing its
-/// id for ever, and a stray may be wanted again when its group comes back. Returns how many were removed.
+/// Removes orphans (O1) and counts strays, which `strays` gives up. Returns how many were removed.
 pub(crate) async fn sweep(core: &Core) -> Result<u64> {
     let mut after = None;
     let mut strays = 0_u64;
@@ -69,7 +68,10 @@ pub(crate) async fn sweep(core: &Core) -> Result<u64> {
                 Judged::Orphan if orphans.len() < ORPHANS_MAX => {
                     orphans.insert(chunk);
                 }
-                Judged::Stray => strays += 1,
+                Judged::Stray => {
+                    strays += 1;
+                    core.strays.found(chunk.placement_group());
+                }
                 Judged::Kept | Judged::Orphan => {}
             }
         }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
 
 use benteng_meta::ids::*;
 use benteng_meta::{Command, Doors, NodeState, query};
@@ -10,6 +9,7 @@ use benteng_rpc::Rpc;
 
 use crate::Result;
 use crate::core::Core;
+use crate::peers::PeerBook;
 
 /// What this node says of itself.
 pub(crate) struct Own {
@@ -19,45 +19,13 @@ pub(crate) struct Own {
     pub(crate) store: StoreId,
 }
 
-/// The peers that the transport knows.
-pub(crate) struct PeerBook {
-    known: Mutex<BTreeMap<NodeId, String>>,
-}
-
-impl PeerBook {
-    /// Starts from addresses that are known before the first row is.
-    pub(crate) fn new(rpc: &Rpc, bootstrap: BTreeMap<NodeId, String>) -> PeerBook {
-        for (node, address) in bootstrap.iter().filter(|(node, _)| **node != rpc.me()) {
-            rpc.set_peer(*node, address.clone());
-        }
-        PeerBook { known: Mutex::new(bootstrap) }
-    }
-
-    /// Follows the rows: the addresses of all members, and nobody else.
-    fn follow(&self, rpc: &Rpc, rows: BTreeMap<NodeId, String>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if *known == rows {
-            return;
-        }
-        for (node, address) in rows.iter().filter(|(node, _)| **node != rpc.me()) {
-            if known.get(node) != Some(address) {
-                rpc.set_peer(*node, address.clone());
-            }
-        }
-        for node in known.keys().filter(|node| !rows.contains_key(node)) {
-            rpc.remove_peer(*node);
-        }
-        *known = rows;
-    }
-}
-
 /// One round. Returns whether this node is in step with the site.
 ///
 /// Errors: what proposing gives; the next round tries again.
 pub(crate) async fn round(core: &Core, rpc: &Rpc, book: &PeerBook, own: &Own) -> Result<bool> {
     let view = core.group.local()?;
     let Some(site) = query::site(&*view)? else { return Ok(false) };
-    core.copies.epoch().store(site.recovery_epoch, Ordering::Relaxed);
+    core.copies.epoch().fetch_max(site.recovery_epoch, Ordering::Relaxed);
     let rows: BTreeMap<_, _> = query::nodes(&*view)?.into_iter().collect();
     drop(view);
     let Some(me) = rows.get(&core.me).cloned() else {
@@ -69,7 +37,7 @@ pub(crate) async fn round(core: &Core, rpc: &Rpc, book: &PeerBook, own: &Own) ->
         return Ok(false);
     }
     let members = rows.into_iter().filter(|(_, row)| row.state != NodeState::Removed);
-    book.follow(rpc, members.map(|(node, row)| (node, row.doors.rpc)).collect());
+    book.follow(rpc, members.map(|(node, row)| (node, row.doors.rpc)).collect()).await;
     if me.doors != own.doors || me.store != own.store {
         let command = Command::UpdateNode { node: core.me, doors: own.doors.clone(), store: own.store };
         core.group.propose(command, None).await?;

@@ -19,6 +19,8 @@ pub(crate) mod method {
     pub(crate) const FORGET: u16 = 104;
     /// Nothing -> [`super::Report`].
     pub(crate) const REPORT: u16 = 105;
+    /// Nothing -> [`super::ScrubBegun`].
+    pub(crate) const SCRUB: u16 = 106;
 }
 
 /// Codes with which a store refuses.
@@ -114,6 +116,8 @@ pub struct Report {
     pub disk_total: u64,
     /// Free on it, bytes.
     pub disk_free: u64,
+    /// Whether its disk is under its reserve: it takes no chunks (O6).
+    pub under_reserve: bool,
     /// Chunks in the store.
     pub chunks: u64,
     /// Their ciphertext, bytes.
@@ -128,12 +132,53 @@ pub struct Report {
     pub filled: u64,
     /// Placement groups that are being filled now.
     pub filling: u64,
+    /// Chunks that the round of filling under way is still to copy.
+    pub to_fill: u64,
+    /// Chunks copied per minute of late, by repair and filling; 0: not known.
+    pub copied_per_minute: u64,
     /// Chunks that other nodes hold by now.
     pub strays: u64,
+    /// Chunks given up to other nodes since the process began.
+    pub evicted: u64,
     /// Reads in use.
     pub readers: u64,
     /// State sequence that is applied.
     pub applied: StateSeq,
+    /// How its scrub stands.
+    pub scrub: ScrubReport,
+}
+
+/// How the scrub of a node stands: every stored byte is read again within its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubReport {
+    /// Full passes that have ended.
+    pub ended: u64,
+    /// When the pass under way began; `None`: between two passes.
+    pub started: Option<SiteTime>,
+    /// Bytes that it has read.
+    pub bytes: u64,
+    /// Bytes that a pass reads.
+    pub total: u64,
+    /// When the last full pass ended.
+    pub last_ended: Option<SiteTime>,
+    /// Chunks found damaged by any pass.
+    pub found: u64,
+    /// Damaged chunks whose place a good copy has taken.
+    pub mended: u64,
+    /// Whether somebody asked for the pass under way: it goes at the full rate.
+    pub asked: bool,
+}
+
+/// A full pass has begun; it has ended when so many passes have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ScrubBegun {
+    /// Passes.
+    pub(crate) pass: u64,
+}
+
+impl Versioned for Report {
+    const WHAT: &'static str = "store report";
+    const VERSION: u8 = 2;
 }
 
 macro_rules! versioned {
@@ -150,7 +195,7 @@ versioned! {
     Stat => "stat request",
     StatAnswer => "stat answer",
     Forget => "forget request",
-    Report => "store report",
+    ScrubBegun => "scrub answer",
 }
 
 #[cfg(test)]

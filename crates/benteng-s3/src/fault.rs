@@ -143,6 +143,7 @@ pub(crate) fn rejected(rejection: &Rejection) -> S3Error {
         | Rejection::NoSuchAccessKey(_)
         | Rejection::AccessKeyExists(_) => internal(&text),
         Rejection::Invalid(message) => fault(S3ErrorCode::InvalidRequest, message.clone()),
+        Rejection::Full => custom("InsufficientStorage", StatusCode::INSUFFICIENT_STORAGE, text),
     }
 }
 
@@ -224,6 +225,7 @@ mod tests {
             (Rejection::KeyDestroyed(KekVersion(1)), 403, "AccessDenied"),
             (Rejection::NoSuchUser("budi".into()), 500, "InternalError"),
             (Rejection::Invalid("no".into()), 400, "InvalidRequest"),
+            (Rejection::Full, 507, "InsufficientStorage"),
         ] {
             assert_eq!(seen(&rejected(&rejection)), (status, code.to_owned()), "{rejection:?}");
         }

@@ -79,6 +79,8 @@ impl LogStore {
         let journal_options = Options {
             segment_bytes: options.segment_bytes,
             replay: Replay::Bodies,
+            // Room that a full device cannot take away: for votes, deletes and maintenance (O6).
+            spares: 2,
             sticky: records::sticky(),
             ..Options::default()
         };

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use benteng_host::real::{self, RocksKv, RocksOptions};
-use benteng_host::{Fut, Host};
+use benteng_host::{Batch, Fut, Host, Kv};
 use benteng_keys::RootKey;
 use benteng_meta::ids::*;
 use benteng_meta::{Answer, Command, Doors, NodeRow, NodeState, SiteRow};
@@ -125,6 +125,11 @@ impl Trio {
     }
 
     pub(super) async fn try_start(&mut self, node: u64) -> crate::Result<()> {
+        self.try_start_with(node, (1..=3).map(NodeId).collect()).await
+    }
+
+    /// Starts a node that knows these peers before it has a state.
+    pub(super) async fn try_start_with(&mut self, node: u64, peers: Vec<NodeId>) -> crate::Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -132,7 +137,7 @@ impl Trio {
             .expect("a runtime");
         let dir = self.node_dir(node);
         let (root, addresses, log_keep) = (self.root.clone(), self.addresses.clone(), self.log_keep);
-        let started = runtime.spawn(async move { open(node, dir, root, addresses, log_keep).await });
+        let started = runtime.spawn(async move { open(node, dir, root, addresses, (log_keep, peers)).await });
         match started.await.expect("starting does not panic") {
             Ok((group, (history, born), rpc, server)) => {
                 let running = Running { group, history, born, _rpc: rpc, _server: server, runtime };
@@ -179,6 +184,22 @@ impl Trio {
         std::fs::read_dir(self.node_dir(node).join("raft")).expect("the log is there").count()
     }
 
+    pub(super) fn lose_state(&self, node: u64) {
+        std::fs::remove_dir_all(self.node_dir(node).join("kv")).expect("the state was there");
+    }
+
+    /// Writes garbage in the place of the row that says how far the state goes.
+    pub(super) async fn spoil_state(&self, node: u64) {
+        let dir = self.node_dir(node).join("kv");
+        let spoil = || async {
+            let Ok(kv) = RocksKv::open(&dir, &RocksOptions::default()) else { return false };
+            let mut batch = Batch::default();
+            batch.put([&[b'l'][..], &0_u32.to_be_bytes(), b"applied"].concat(), vec![7; 64]);
+            kv.write(batch).await.is_ok() && kv.flush().await.is_ok()
+        };
+        until("the state is spoiled", spoil).await;
+    }
+
     pub(super) fn lose_log(&self, node: u64) {
         std::fs::remove_dir_all(self.node_dir(node).join("raft")).expect("the log was there");
     }
@@ -200,7 +221,7 @@ async fn open(
     dir: PathBuf,
     root: Arc<RootKey>,
     addresses: BTreeMap<NodeId, String>,
-    log_keep: u64,
+    (log_keep, peers): (u64, Vec<NodeId>),
 ) -> crate::Result<(Group, (bool, View), Arc<Rpc>, Server)> {
     let host: Host = real::host();
     host.disk.create_dir_all(&dir).await.expect("a directory");
@@ -240,6 +261,7 @@ async fn open(
     let mut options = GroupOptions::new(host, dir.join("raft"), kv, root, store, rpc.clone());
     options.segment_bytes = 256 << 10;
     options.log_keep = log_keep;
+    options.peers = peers;
     let group = Group::start(options).await?;
     let history = (group.has_history(), group.local()?);
     assert!(late.0.set(group.service()).is_ok(), "set once");
@@ -258,6 +280,7 @@ fn init_site() -> Command {
         recovery_epoch: 0,
         ca: Bytes::new(),
         root_check: Bytes::new(),
+        one_voter: false,
     };
     let node = NodeRow {
         name: "node-1".into(),

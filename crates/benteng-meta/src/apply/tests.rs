@@ -2,6 +2,7 @@
 
 mod histories; // random histories keep the books
 mod moves; // moves of placement groups end
+mod nodes; // nodes are drained and removed, and counts fall by command alone
 mod uploads; // multipart uploads free what they must
 
 use std::collections::BTreeMap;
@@ -101,6 +102,7 @@ impl State {
             recovery_epoch: 0,
             ca: Bytes::new(),
             root_check: Bytes::new(),
+            one_voter: false,
         };
         let kek = Bytes::from_static(b"wrapped");
         assert_eq!(
@@ -370,7 +372,7 @@ fn i9_the_gateway_of_a_removed_node_never_completes_a_write() {
     let Ok(Answer::Gateway(incarnation, _)) = state.run(Command::StartGateway { node: NodeId(3) }) else {
         panic!("the gateway starts")
     };
-    let remove = Command::SetNodeState { node: NodeId(3), state: NodeState::Removed };
+    let remove = Command::RemoveNode { node: NodeId(3), lost: false, accept_one_voter: true };
     assert_eq!(state.run(remove), Ok(Answer::Done));
     let envelope = Envelope {
         id: CommandId(Uuid::from_u128(4000)),

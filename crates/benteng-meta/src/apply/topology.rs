@@ -1,4 +1,4 @@
-//! Nodes, gateways, placement and the repair queue (rules O2, O3).
+//! The site, gateways, placement and the repair queue (rules O2, O3, S8).
 
 use bytes::Bytes;
 
@@ -31,94 +31,20 @@ pub(super) fn init_site(
     Ok(Answer::Node(first))
 }
 
-pub(super) fn add_node(tx: &mut Tx<'_>, node: &NodeRow, token: &[u8; 32], now: Now) -> Step<Answer> {
-    let token_key = key::join_token(token);
-    let row: JoinTokenRow = tx.get(&token_key)?.ok_or(Rejection::InvalidToken)?;
-    if row.used_by.is_some() || row.expires <= now.at {
-        return Err(Rejection::InvalidToken.into());
-    }
-    for (id, other) in nodes(tx)? {
-        let replaced = row.replaces == Some(id);
-        if other.state != NodeState::Removed && !replaced && other.name == node.name {
-            return Err(Rejection::NodeNameTaken(node.name.clone()).into());
-        }
-    }
-    let mut site: SiteRow = tx.get(&key::site())?.ok_or(Rejection::Site { formed: false })?;
-    let id = site.next_node;
-    site.next_node = NodeId(id.0 + 1);
-    tx.put(key::site(), &site);
-    tx.put(key::node(id), &NodeRow { joined: now.at, state: NodeState::Active, ..node.clone() });
-    tx.put(token_key, &JoinTokenRow { used_by: Some(id), ..row });
-    if let Some(old) = row.replaces {
-        replace_node(tx, old, id, now)?;
-    }
-    Ok(Answer::Node(id))
-}
-
-/// The newcomer takes the place of `old` in every target; `old` never counts again.
-fn replace_node(tx: &mut Tx<'_>, old: NodeId, new: NodeId, now: Now) -> Step<()> {
-    set_node_state(tx, old, NodeState::Removed)?;
-    for group in (0..PlacementGroup::COUNT).map(PlacementGroup) {
-        let mut row = placement(tx, group)?;
-        let wanted = row.target.as_ref().unwrap_or(&row.current);
-        if !wanted.contains(&old) {
-            continue;
-        }
-        let target = wanted.iter().map(|node| if *node == old { new } else { *node }).collect();
-        row.target = Some(target);
-        row.filled.clear();
-        row.since = now.seq;
-        tx.put(key::placement(group), &row);
-    }
-    Ok(())
-}
-
-pub(super) fn create_join_token(
-    tx: &mut Tx<'_>,
-    hash: &[u8; 32],
-    valid: i64,
-    replaces: Option<NodeId>,
-    now: Now,
-) -> Step<Answer> {
-    if let Some(old) = replaces {
-        node(tx, old)?;
-    }
-    let expires = SiteTime(now.at.0.saturating_add(valid.max(0)));
-    tx.put(key::join_token(hash), &JoinTokenRow { expires, used_by: None, replaces });
-    Ok(Answer::Done)
-}
-
-pub(super) fn update_node(tx: &mut Tx<'_>, id: NodeId, doors: &Doors, store: StoreId) -> Step<Answer> {
-    let row = node(tx, id)?;
-    if row.state == NodeState::Removed {
-        return Err(Rejection::NoSuchNode(id).into());
-    }
-    if row.store != store && row.store != StoreId::default() {
-        // Other disks under an old id would count copies that are not there (S3: join --replace).
-        let why = format!(
-            "node {id} has other disks than the site knows; replace it: `benteng join --replace {id}`"
-        );
-        return Err(Rejection::Invalid(why).into());
-    }
-    tx.put(key::node(id), &NodeRow { doors: doors.clone(), store, ..row });
-    Ok(Answer::Done)
-}
-
-pub(super) fn set_node_state(tx: &mut Tx<'_>, id: NodeId, state: NodeState) -> Step<Answer> {
-    let row = node(tx, id)?;
-    if row.state == NodeState::Removed && state != NodeState::Removed {
-        return Err(Rejection::Invalid(format!("node {id} was removed; ids are never used again")).into());
-    }
-    tx.put(key::node(id), &NodeRow { state, ..row });
-    Ok(Answer::Done)
-}
-
 pub(super) fn set_copies(tx: &mut Tx<'_>, copies: u8, copies_min: u8) -> Step<Answer> {
     if !(1..=3).contains(&copies) || copies_min == 0 || copies_min > copies {
         let why = format!("{copies} copies with a minimum of {copies_min} make no sense");
         return Err(Rejection::Invalid(why).into());
     }
     let site: SiteRow = tx.get(&key::site())?.ok_or(Rejection::Site { formed: false })?;
+    if copies < site.copies || copies_min < site.copies_min {
+        // S8: else a planner that sees few nodes for a moment would give up what was promised.
+        let why = format!(
+            "{} copies with a minimum of {} go down only with the removal of a node",
+            site.copies, site.copies_min
+        );
+        return Err(Rejection::Invalid(why).into());
+    }
     tx.put(key::site(), &SiteRow { copies, copies_min, ..site });
     Ok(Answer::Done)
 }
@@ -128,9 +54,16 @@ pub(super) fn set_targets(
     targets: &[(PlacementGroup, Vec<NodeId>)],
     now: Now,
 ) -> Step<Answer> {
+    let site: SiteRow = tx.get(&key::site())?.ok_or(Rejection::Site { formed: false })?;
     for (group, target) in targets {
-        if group.0 >= PlacementGroup::COUNT || target.is_empty() || target.len() > 3 {
+        let twice = (1..target.len()).any(|at| target[..at].contains(&target[at]));
+        if group.0 >= PlacementGroup::COUNT || target.is_empty() || target.len() > 3 || twice {
             return Err(Rejection::Invalid(format!("no target for placement group {group}")).into());
+        }
+        if target.len() < usize::from(site.copies) {
+            // S8: fewer holders than copies only after a command that lowers the copies.
+            let why = format!("{} holders of group {group} for {} copies", target.len(), site.copies);
+            return Err(Rejection::Invalid(why).into());
         }
         for id in target {
             if node(tx, *id)?.state == NodeState::Removed {
@@ -169,7 +102,7 @@ pub(super) fn filled(tx: &mut Tx<'_>, id: NodeId, groups: &[(PlacementGroup, Sta
 }
 
 /// Switches to the target once every node of it is filled and lacks nothing (O3).
-fn switch_if_ready(tx: &mut Tx<'_>, group: PlacementGroup) -> Result<()> {
+pub(super) fn switch_if_ready(tx: &mut Tx<'_>, group: PlacementGroup) -> Result<()> {
     let PlacementRow { current, target: Some(target), filled, since } = placement(tx, group)? else {
         return Ok(());
     };
@@ -317,7 +250,7 @@ fn queue_repair(tx: &mut Tx<'_>, chunk: ChunkId, lacking: &[NodeId], now: Now) -
 }
 
 /// Writes a repair row back, or removes it when nothing is missing any more.
-fn put_repair(tx: &mut Tx<'_>, row_key: Bytes, row: &RepairRow) -> Result<()> {
+pub(super) fn put_repair(tx: &mut Tx<'_>, row_key: Bytes, row: &RepairRow) -> Result<()> {
     if row.missing.is_empty() {
         tx.delete(row_key);
         count_short(tx, -1)
@@ -359,17 +292,10 @@ fn count_short(tx: &mut Tx<'_>, by: i64) -> Result<()> {
     Ok(())
 }
 
-fn node(tx: &Tx<'_>, id: NodeId) -> Step<NodeRow> {
+pub(super) fn node(tx: &Tx<'_>, id: NodeId) -> Step<NodeRow> {
     Ok(tx.get(&key::node(id))?.ok_or(Rejection::NoSuchNode(id))?)
 }
 
-fn placement(tx: &Tx<'_>, group: PlacementGroup) -> Result<PlacementRow> {
+pub(super) fn placement(tx: &Tx<'_>, group: PlacementGroup) -> Result<PlacementRow> {
     Ok(tx.get(&key::placement(group))?.unwrap_or_default())
-}
-
-fn nodes(tx: &Tx<'_>) -> Result<Vec<(NodeId, NodeRow)>> {
-    let prefix = key::table(key::Table::Node);
-    let rows = tx.range::<NodeRow>(&prefix, &benteng_host::prefix_end(&prefix), usize::MAX)?;
-    let id = |key: &[u8]| key.last_chunk::<8>().map(|n| NodeId(u64::from_be_bytes(*n)));
-    Ok(rows.into_iter().filter_map(|(key, row)| Some((id(&key)?, row))).collect())
 }

@@ -29,9 +29,12 @@ pub struct SiteRow {
     pub ca: Bytes,
     /// Key-check value of the root key.
     pub root_check: Bytes,
+    /// An operator accepted fewer than three voters (S8); ends when there are three nodes again.
+    pub one_voter: bool,
 }
 impl Versioned for SiteRow {
     const WHAT: &'static str = "site";
+    const VERSION: u8 = 2;
 }
 
 /// The group's clock and counters; rewritten by every command.

@@ -122,6 +122,7 @@ impl Site {
         options.peers = self.ports.iter().map(|(node, port)| (*node, address(port))).collect();
         options.limits.idle = Duration::from_millis(50);
         options.limits.sweep = Duration::from_secs(1);
+        options.limits.floor_renewal = Duration::from_secs(1);
         options.store_options.segment_bytes = 32 << 20;
         options.group_options = Box::new(|mut group| {
             group.segment_bytes = 4 << 20;
@@ -266,6 +267,25 @@ pub(crate) async fn read(got: Got) -> Result<Bytes> {
 
 pub(crate) async fn get(objects: &Objects, bucket: &Bucket, key: &str) -> Result<Bytes> {
     read(objects.get(bucket, key, GetOptions::default()).await?).await
+}
+
+/// Flips one byte of every copy of these bytes in the files below `dir`. Returns how many.
+pub(crate) fn flip(dir: &std::path::Path, needle: &[u8]) -> usize {
+    let mut flipped = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            flipped += flip(&path, needle);
+            continue;
+        }
+        let content = std::fs::read(&path).unwrap();
+        if let Some(at) = content.windows(needle.len()).position(|window| window == needle) {
+            let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &[content[at + 5] ^ 1], at as u64 + 5).unwrap();
+            flipped += 1;
+        }
+    }
+    flipped
 }
 
 /// A body that ends with an error after `n` bytes.

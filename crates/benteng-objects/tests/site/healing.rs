@@ -145,25 +145,6 @@ async fn a_site_grows_from_one_to_four_and_keeps_three_copies() {
     assert_eq!((status.copies, status.copies_min), (3, 2));
 }
 
-/// Flips one byte of every copy of these bytes in the files below `dir`. Returns how many.
-fn flip(dir: &std::path::Path, needle: &[u8]) -> usize {
-    let mut flipped = 0;
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            flipped += flip(&path, needle);
-            continue;
-        }
-        let content = std::fs::read(&path).unwrap();
-        if let Some(at) = content.windows(needle.len()).position(|window| window == needle) {
-            let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-            std::os::unix::fs::FileExt::write_all_at(&file, &[content[at + 5] ^ 1], at as u64 + 5).unwrap();
-            flipped += 1;
-        }
-    }
-    flipped
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i4_a_flipped_bit_is_repaired_and_never_served() {
     let site = Site::of(3).await;

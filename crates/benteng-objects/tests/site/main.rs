@@ -4,5 +4,6 @@
 
 mod harness; // a site of up to five nodes in a temporary directory
 mod healing; // nodes that are down, wiped, replaced
+mod moving; // nodes are drained and removed; damage that checksums do not see
 mod multipart; // uploads
 mod objects; // put, get, list, delete, copy
