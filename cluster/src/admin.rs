@@ -9,11 +9,12 @@ use async_trait::async_trait;
 use benteng_consensus::Group;
 use benteng_host::{Host, random_array};
 use benteng_http::api::{
-    DoctorReport, JoinAnswer, JoinRequest, NewToken, NodeStatus, Peer, SiteStatus, TokenRequest,
+    DoctorReport, JoinAnswer, JoinRequest, NewToken, NodeRemoved, NodeStatus, Peer, ScrubBegun, ScrubLine,
+    ScrubRequest, ScrubStatus, SiteStatus, TokenRequest,
 };
-use benteng_http::{Admin, ApiError};
+use benteng_http::{Admin, ApiError, Drain};
 use benteng_meta::ids::{NodeId, SiteTime, StoreId};
-use benteng_meta::{Answer, Command, Doors, NodeRow, NodeState, Rejection, query};
+use benteng_meta::{Answer, Command, Doors, JoinTokenRow, NodeRow, NodeState, Rejection, key, query};
 use benteng_objects::Objects;
 use http::StatusCode;
 
@@ -54,7 +55,57 @@ impl Admin for NodeAdmin {
 
     async fn nodes(&self) -> Result<Vec<NodeStatus>, ApiError> {
         let status = self.objects.status().await?;
-        Ok(status.nodes.iter().map(status::node).collect())
+        Ok(status.nodes.iter().map(|view| status::node(view, status.now)).collect())
+    }
+
+    async fn drain(&self, node: u64, wanted: Drain) -> Result<NodeStatus, ApiError> {
+        let state = match wanted {
+            Drain::Away => NodeState::Draining,
+            Drain::Back => NodeState::Active,
+        };
+        self.group.propose(Command::SetNodeState { node: NodeId(node), state }, None).await?;
+        tracing::info!(node, ?state, "node state set");
+        let found = self.nodes().await?.into_iter().find(|one| one.id == node);
+        found.ok_or_else(|| Rejection::NoSuchNode(NodeId(node)).into())
+    }
+
+    async fn remove_node(&self, node: u64, accept_one_voter: bool) -> Result<NodeRemoved, ApiError> {
+        // What nobody reaches is not waited for; what it alone holds keeps it in the site nevertheless.
+        let lost = !self.objects.reaches(NodeId(node)).await;
+        let command = Command::RemoveNode { node: NodeId(node), lost, accept_one_voter };
+        self.group.propose(command, None).await?;
+        tracing::warn!(node, lost, accept_one_voter, "node removed");
+        let site = formed(query::site(self.group.read().await?.as_ref())?)?;
+        Ok(NodeRemoved { node, copies: site.copies, copies_min: site.copies_min })
+    }
+
+    async fn scrub_status(&self) -> Result<ScrubStatus, ApiError> {
+        let status = self.objects.status().await?;
+        let members = status.nodes.iter().filter(|view| view.row.state != NodeState::Removed);
+        let line = |view: &benteng_objects::NodeView| ScrubLine {
+            node: view.node.0,
+            name: view.row.name.clone(),
+            scrub: status::scrub(view, status.now),
+        };
+        Ok(ScrubStatus { period_seconds: status.scrub_period, nodes: members.map(line).collect() })
+    }
+
+    async fn scrub(&self, request: ScrubRequest) -> Result<Vec<ScrubBegun>, ApiError> {
+        let rows = query::nodes(self.group.read().await?.as_ref())?;
+        let mut members = rows.iter().filter(|(_, row)| row.state != NodeState::Removed).map(|(id, _)| *id);
+        if let Some(node) = request.node {
+            let node = members.find(|id| id.0 == node).ok_or(Rejection::NoSuchNode(NodeId(node)))?;
+            let pass = self.objects.scrub(node).await?;
+            return Ok(vec![ScrubBegun { node: node.0, pass }]);
+        }
+        let mut begun = Vec::new();
+        for node in members {
+            match self.objects.scrub(node).await {
+                Ok(pass) => begun.push(ScrubBegun { node: node.0, pass }),
+                Err(e) => tracing::warn!(node = node.0, error = %e, "a node begins no scrub"),
+            }
+        }
+        Ok(begun)
     }
 
     async fn create_token(&self, request: TokenRequest) -> Result<NewToken, ApiError> {
@@ -83,6 +134,16 @@ impl Admin for NodeAdmin {
             let text = "the joiner has another root key than this site; copy the site's key file to it first";
             return Err(ApiError::new(StatusCode::CONFLICT, "other_root_key", text));
         }
+        if let Some(replaces) = request.replaces {
+            let token: Option<JoinTokenRow> =
+                query::get(view.as_ref(), &key::join_token(&hash(&request.token)))?;
+            if token.is_some_and(|row| row.replaces != Some(NodeId(replaces))) {
+                let text = format!(
+                    "the token is not for a replacement of node {replaces}; make one: `benteng node add --replace {replaces}`"
+                );
+                return Err(ApiError::new(StatusCode::CONFLICT, "other_token", text));
+            }
+        }
         let node = node_row(&request)?;
         let name = node.name.clone();
         let command = Command::AddNode { node, token: hash(&request.token) };
@@ -93,7 +154,14 @@ impl Admin for NodeAdmin {
         let members = query::nodes(view.as_ref())?.into_iter();
         let peers = members.filter(|(other, row)| *other != id && row.state != NodeState::Removed);
         let peers = peers.map(|(other, row)| Peer { node: other.0, rpc: row.doors.rpc }).collect();
-        Ok(JoinAnswer { node: id.0, site: site.id.to_string(), ca: hex::encode(&site.ca), peers })
+        let recovery_epoch = site.recovery_epoch;
+        Ok(JoinAnswer {
+            node: id.0,
+            site: site.id.to_string(),
+            ca: hex::encode(&site.ca),
+            peers,
+            recovery_epoch,
+        })
     }
 }
 
@@ -158,6 +226,7 @@ mod tests {
             sql: text("h:4"),
             flight: text("h:5"),
             root_check: String::new(),
+            replaces: None,
         }
     }
 

@@ -49,6 +49,8 @@ pub(crate) enum Noun {
     Init(ServerArgs),
     /// Prepare this node as a member of a site that is there.
     Join(JoinArgs),
+    /// Go on with this node alone after the loss of a majority for good.
+    Recover(RecoverArgs),
     /// Check a configuration file, or print one with every key.
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -58,6 +60,9 @@ pub(crate) enum Noun {
     /// Nodes of the site.
     #[command(subcommand)]
     Node(NodeVerb),
+    /// Reading every stored byte again.
+    #[command(subcommand)]
+    Scrub(ScrubVerb),
     /// Buckets.
     #[command(subcommand)]
     Bucket(BucketVerb),
@@ -115,6 +120,16 @@ pub(crate) struct ServerArgs {
 }
 
 #[derive(Args)]
+pub(crate) struct RecoverArgs {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// What only the lost nodes had is lost for good, and they never come back but by replacement.
+    #[arg(long)]
+    pub(crate) accept_loss: bool,
+}
+
+#[derive(Args)]
 pub(crate) struct JoinArgs {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE")]
@@ -122,6 +137,9 @@ pub(crate) struct JoinArgs {
     /// Token of `benteng node add`; `-` reads it from standard input.
     #[arg(long, env = "BENTENG_JOIN_TOKEN", hide_env_values = true)]
     pub(crate) token: String,
+    /// The node that this one takes the place of; the token must be for that (`benteng node add --replace`).
+    #[arg(long, value_name = "OLD_ID")]
+    pub(crate) replace: Option<u64>,
 }
 
 #[derive(Subcommand)]
@@ -156,6 +174,42 @@ pub(crate) enum NodeVerb {
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=7 * 24 * 60))]
         valid: u32,
     },
+    /// Move everything that a node holds to others; it goes on serving.
+    Drain {
+        /// Its id or name.
+        node: String,
+        /// Wait until it is drained.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Call a node back that is being drained.
+    Undrain {
+        /// Its id or name.
+        node: String,
+    },
+    /// Remove a node for good; its id is never used again.
+    Remove {
+        /// Its id or name.
+        node: String,
+        /// Go on with fewer than three voters and fewer copies, where the loss of one more node is not survived.
+        #[arg(long)]
+        accept_one_voter: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ScrubVerb {
+    /// Begin a full pass now.
+    Run {
+        /// The node's id or name [default: all nodes].
+        #[arg(long)]
+        node: Option<String>,
+        /// Wait until it has ended.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// How far each node is, and what was found.
+    Status,
 }
 
 #[derive(Subcommand)]
@@ -291,6 +345,11 @@ mod tests {
         check("benteng user create kontrak --role admin", None);
         check("benteng user create kontrak", Some(2));
         check("benteng key create --user kontrak --output json", None);
+        check("benteng node drain 3 --wait", None);
+        check("benteng node remove node-3 --accept-one-voter", None);
+        check("benteng scrub run --node 2 --wait --output json", None);
+        check("benteng scrub status", None);
+        check("benteng recover --config f --accept-loss", None);
         check("benteng sql -c select", None);
         check("benteng bench s3 --size 64KiB --concurrency 4 --ops put,get --output json", None);
         check("benteng bench s3 --size much", Some(2));

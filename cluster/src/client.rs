@@ -181,6 +181,15 @@ impl Client {
         Ok(())
     }
 
+    /// DELETE, answered by a JSON document.
+    pub(crate) async fn delete_for<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<T> {
+        read(self.send(self.request(Method::DELETE, path, query)).await?).await
+    }
+
     /// Whether the node behind this URL serves.
     pub(crate) async fn is_ready(&self) -> bool {
         let mut url = self.base.clone();

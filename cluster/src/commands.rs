@@ -1,8 +1,10 @@
 //! The verbs of the command line that talk to a site.
 
 pub(crate) mod bucket;
+pub(crate) mod node;
 pub(crate) mod object;
 pub(crate) mod people;
+pub(crate) mod scrub;
 pub(crate) mod site;
 pub(crate) mod sql;
 mod sql_shell; // lines into statements, and what is typed

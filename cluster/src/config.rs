@@ -26,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) s3: S3Section,
     pub(crate) limits: LimitsSection,
     pub(crate) objects: ObjectsSection,
+    pub(crate) repair: RepairSection,
+    pub(crate) scrub: ScrubSection,
     pub(crate) metrics: MetricsSection,
     pub(crate) log: LogSection,
 }
@@ -97,6 +99,19 @@ pub(crate) struct LimitsSection {
 pub(crate) struct ObjectsSection {
     pub(crate) inline_kib: u32,
     pub(crate) removal_delay_hours: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RepairSection {
+    pub(crate) rate_mib: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ScrubSection {
+    pub(crate) period_days: u32,
+    pub(crate) rate_mib: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -32,6 +32,9 @@ pub(crate) struct Formation {
     ca: String,
     /// Key-check value of the root key, hex.
     root_check: String,
+    /// The site's recovery epoch when this was written (S7); the state knows a newer one.
+    #[serde(default)]
+    recovery_epoch: u64,
 }
 
 /// How a node came to be.
@@ -93,6 +96,17 @@ impl Formation {
         write_atomic(&ca_file(config), ca.cert_pem().as_bytes(), Readers::Owner)?;
         let text = serde_json::to_string_pretty(self)?;
         write_atomic(&Formation::path(config), text.as_bytes(), Readers::Owner)
+    }
+
+    /// The recovery epoch that the node knows without a state.
+    pub(crate) fn recovery_epoch(&self) -> u64 {
+        self.recovery_epoch
+    }
+
+    /// Keeps the epoch of a recovery of which this node is the survivor.
+    pub(crate) fn keep_epoch(mut self, config: &Config, root: &RootKey, epoch: u64) -> Result<()> {
+        self.recovery_epoch = epoch;
+        self.save(config, root)
     }
 
     /// The node's id.
@@ -168,6 +182,7 @@ pub(crate) fn init(config: &Config, root: &RootKey, host: &Host) -> Result<Forma
         origin: Origin::Init { site_name: config.site.name.clone() },
         ca: hex::encode(postcard::to_stdvec(&ca).context("cannot encode the site's authority")?),
         root_check: hex::encode(root.check_value()),
+        recovery_epoch: 0,
     };
     formation.save(config, root)?;
     Ok(formation)
@@ -179,7 +194,13 @@ pub(crate) fn ca_file(config: &Config) -> PathBuf {
 }
 
 /// Asks a site to let this node in. The token is used up by a success; the node starts with `server`.
-pub(crate) async fn join(config: &Config, root: &RootKey, client: &Client, token: &str) -> Result<Formation> {
+pub(crate) async fn join(
+    config: &Config,
+    root: &RootKey,
+    client: &Client,
+    token: &str,
+    replaces: Option<u64>,
+) -> Result<Formation> {
     refuse_formed(config)?;
     let doors = doors(config);
     let root_check = hex::encode(root.check_value());
@@ -193,6 +214,7 @@ pub(crate) async fn join(config: &Config, root: &RootKey, client: &Client, token
         sql: doors.sql,
         flight: doors.flight,
         root_check: root_check.clone(),
+        replaces,
     };
     let answer: JoinAnswer =
         client.post(&["join"], &request).await.context("the site does not let this node in")?;
@@ -203,6 +225,7 @@ pub(crate) async fn join(config: &Config, root: &RootKey, client: &Client, token
         origin: Origin::Join { peers: answer.peers.into_iter().map(|peer| (peer.node, peer.rpc)).collect() },
         ca: answer.ca,
         root_check,
+        recovery_epoch: answer.recovery_epoch,
     };
     // What the site sent must open under our key before it is kept.
     formation.save(config, root)?;

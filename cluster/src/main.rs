@@ -90,14 +90,16 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Noun::Server(args) => server::run(&args.config, server::Mode::Server).await,
         Noun::NodeChild(args) => server::run(&args.config, server::Mode::Child).await,
         Noun::Init(args) => server::init(&args.config).map(done),
-        Noun::Join(args) => server::join(&global, &args.config, args.token).await.map(done),
+        Noun::Join(args) => server::join(&global, &args.config, args.token, args.replace).await.map(done),
+        Noun::Recover(args) => server::recover(&args.config, args.accept_loss).await.map(done),
         Noun::Config(ConfigVerb::Defaults) => output::print(&config::commented_defaults()).map(done),
         Noun::Config(ConfigVerb::Check { file }) => {
             config::load(Some(&file))?;
             output::done(global.output, &format!("{} is a configuration", file.display())).map(done)
         }
         Noun::Site(verb) => commands::site::site(&global, verb).await,
-        Noun::Node(verb) => commands::site::node(&global, verb).await.map(done),
+        Noun::Node(verb) => commands::node::run(&global, verb).await.map(done),
+        Noun::Scrub(verb) => commands::scrub::run(&global, verb).await.map(done),
         Noun::Bucket(verb) => commands::bucket::run(&global, verb).await.map(done),
         Noun::Object(verb) => commands::object::run(&global, verb).await.map(done),
         Noun::User(verb) => commands::people::user(&global, verb).await.map(done),

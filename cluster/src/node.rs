@@ -129,6 +129,18 @@ impl Node {
     }
 }
 
+/// Makes this node the only one of its site (S7). Returns the new recovery epoch.
+pub(crate) async fn recover(config: &Config, root: RootKey, formation: &Formation) -> Result<u64> {
+    let host = real::host();
+    let root = Arc::new(root);
+    let ca = formation.open_ca(&root)?;
+    let me = formation.node();
+    let secure = MutualTls::new(formation.site(), host.clock.clone(), &identity_of(&ca, me, &host)?);
+    let secure = Arc::new(secure.context("the node's certificate is unusable")?);
+    let options = core_options(config, &host, &root, me, secure, formation)?;
+    benteng_objects::recover(options).await.context("the node cannot go on alone")
+}
+
 fn connections(config: &Config) -> usize {
     usize::try_from(config.limits.connections).unwrap_or(usize::MAX)
 }
@@ -167,6 +179,7 @@ fn core_options(
     let mut options =
         NodeOptions::new(host.clone(), dir, kv, root.clone(), me, secure, config.listen.rpc.clone());
     options.doors = formation::doors(config);
+    options.epoch = formation.recovery_epoch();
     if let Origin::Join { peers } = &formation.origin {
         options.peers = peers.iter().map(|(id, addr)| (NodeId(*id), addr.clone())).collect();
     }
@@ -176,6 +189,9 @@ fn core_options(
         write_bytes: requests / 3 * 2,
         read_bytes: requests / 3,
         inline: usize::try_from(config.objects.inline_kib).unwrap_or(0) << 10,
+        repair_rate: u64::from(config.repair.rate_mib) << 20,
+        scrub: Duration::from_secs(u64::from(config.scrub.period_days) * 24 * 3600),
+        scrub_rate: u64::from(config.scrub.rate_mib) << 20,
         ..Limits::default()
     };
     Ok(options)

@@ -89,6 +89,34 @@ pub(crate) fn bytes(n: u64) -> String {
     indicatif::HumanBytes(n).to_string()
 }
 
+/// A number of seconds for people: in its largest unit that fits twice.
+pub(crate) fn duration(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} minutes", seconds / 60),
+        7200..=172_799 => format!("{} hours", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// A bar that shows progress on a terminal, for people alone. `unit`: `bytes`, or what is counted.
+pub(crate) fn progress(output: Output, all: u64, unit: &str) -> indicatif::ProgressBar {
+    let bar = indicatif::ProgressBar::new(all);
+    let numbers = match unit {
+        "bytes" => "{bytes} of {total_bytes}".to_owned(),
+        unit => format!("{{pos}} of {{len}} {unit}"),
+    };
+    if let Ok(style) =
+        indicatif::ProgressStyle::with_template(&format!("{{wide_bar}} {numbers}, {{eta}} left"))
+    {
+        bar.set_style(style);
+    }
+    if output != Output::Table || !io::IsTerminal::is_terminal(&io::stderr()) {
+        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+    }
+    bar
+}
+
 /// Text of others made safe for a terminal: control characters are shown, not obeyed.
 pub(crate) fn plain(text: &str) -> String {
     text.chars()
@@ -105,6 +133,12 @@ mod tests {
         let rows = vec![vec!["a".into(), "5".into()], vec!["äöü".into(), "12".into()]];
         assert_eq!(table(&["name", "n"], &rows), "name   n\n----  --\na      5\näöü   12\n");
         assert_eq!(table(&["name"], &[]), "name\n----\n");
+    }
+
+    #[test]
+    fn durations_are_told_in_the_largest_unit_that_fits() {
+        let told: Vec<String> = [40, 119, 120, 7200, 200_000].into_iter().map(duration).collect();
+        assert_eq!(told, ["40 s", "119 s", "2 minutes", "2 hours", "2 days"]);
     }
 
     #[test]

@@ -159,9 +159,15 @@ pub(crate) fn init(file: &Path) -> Result<()> {
     let host = real::host();
     let root = unseal::open_or_create(&config, &host)?;
     let formed = formation::init(&config, &root, &host)?;
-    let ca = match config.speaks_tls(&config.listen.http) {
-        true => format!("BENTENG_CA_FILE={} ", formation::ca_file(&config).display()),
-        false => String::new(),
+    let own_certificate = !config.tls.cert_file.as_os_str().is_empty();
+    let (ca, note) = match (config.speaks_tls(&config.listen.http), own_certificate) {
+        (false, _) => (String::new(), ""),
+        (true, false) => (format!("BENTENG_CA_FILE={} ", formation::ca_file(&config).display()), ""),
+        // The doors show the certificate of tls.cert_file: the site's own authority says nothing of it.
+        (true, true) => (
+            String::new(),
+            "   (The doors show tls.cert_file: set BENTENG_CA_FILE to its authority, unless the machine trusts it.)\n\n",
+        ),
     };
     output::print(&format!(
         "Site {} is prepared; this is its first node.\n\n\
@@ -169,11 +175,42 @@ pub(crate) fn init(file: &Path) -> Result<()> {
          2. Start the node:  benteng server --config {}\n\
          3. Create the first administrator with the token below; it is void once there is one:\n\n   \
          {ca}BENTENG_ADMIN_URL={} BENTENG_ADMIN_TOKEN={} benteng user create NAME --role admin\n\n\
-         4. From then on commands take BENTENG_ADMIN_USER and BENTENG_ADMIN_PASSWORD from the environment.\n",
+         {note}4. From then on commands take BENTENG_ADMIN_USER and BENTENG_ADMIN_PASSWORD from the environment.\n",
         formed.site,
         file.display(),
         admin_url(&config),
         *Privileged::Bootstrap.token(&root),
+    ))
+}
+
+/// `benteng recover`.
+pub(crate) async fn recover(file: &Path, accept_loss: bool) -> Result<()> {
+    let config = config::load(Some(file))?;
+    log::init(&config.log.filter, config.log.format, Some(config.node.name.clone()))?;
+    let Some(formation) = Formation::load(&config)? else {
+        bail!("{} belongs to no site; there is nothing to recover", config.node.data_dir.display());
+    };
+    if !accept_loss {
+        bail!(
+            "recovery makes node {} the only one of its site: what only the other nodes have is lost for good, \
+             and they never come back but by `benteng join --replace`. Only if a majority of the nodes is lost \
+             for good: say it again with --accept-loss",
+            formation.node
+        );
+    }
+    let Some(_held) = hold(&config.node.data_dir.join("lock"))? else {
+        bail!("the node in {} runs; stop it first", config.node.data_dir.display());
+    };
+    let root = unseal::open(&config)?;
+    formation.check_root(&root)?;
+    let node = formation.node;
+    let epoch = crate::node::recover(&config, unseal::open(&config)?, &formation).await?;
+    formation.keep_epoch(&config, &root, epoch)?;
+    output::print(&format!(
+        "Node {node} is the only node of its site now (recovery epoch {epoch}). Start it:  benteng server --config {}\n\
+         Then `benteng site doctor` says what is lost, and `benteng node add` brings the site back to three nodes.\n\
+         The other nodes are refused from now on: wipe their disks before they join again.\n",
+        file.display()
     ))
 }
 
@@ -183,7 +220,7 @@ fn admin_url(config: &Config) -> String {
 }
 
 /// `benteng join`.
-pub(crate) async fn join(global: &Global, file: &Path, token: String) -> Result<()> {
+pub(crate) async fn join(global: &Global, file: &Path, token: String, replaces: Option<u64>) -> Result<()> {
     let config = config::load(Some(file))?;
     let token = if token == "-" {
         std::io::read_to_string(std::io::stdin()).context("cannot read the token from standard input")?
@@ -192,7 +229,7 @@ pub(crate) async fn join(global: &Global, file: &Path, token: String) -> Result<
     };
     let root = unseal::open(&config)?;
     let client = Client::find(global)?;
-    let formed = formation::join(&config, &root, &client, token.trim()).await?;
+    let formed = formation::join(&config, &root, &client, token.trim(), replaces).await?;
     output::print(&format!(
         "This is node {} of site {} now. Start it:  benteng server --config {}\n",
         formed.node,

@@ -2,6 +2,8 @@
 
 use benteng_http::api::{DoctorReport, Finding, Health, Level, NodeStatus, SiteStatus};
 
+use crate::output::duration;
+
 /// The reserve of a disk (O6), percent: below it writes are refused.
 const RESERVE_PERCENT: u64 = 5;
 /// Below this a person has time to act.
@@ -11,8 +13,14 @@ const SHORT_SECONDS_MAX: u64 = 3600;
 
 /// One finding per check, the worst first.
 pub(super) fn report(status: &SiteStatus) -> DoctorReport {
-    let mut findings =
-        vec![quorum(status), redundancy(status), reach(status), copies(status), damage(status)];
+    let mut findings = vec![
+        quorum(status),
+        redundancy(status),
+        reach(status),
+        copies(status),
+        damage(status),
+        scrub(status),
+    ];
     findings.extend(status.nodes.iter().filter_map(disk));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     let well = findings.iter().all(|finding| finding.level != Level::Problem);
@@ -56,20 +64,41 @@ fn reach(status: &SiteStatus) -> Finding {
     finding(Level::Problem, "nodes", format!("no answer from {}", silent.join(", ")), advice)
 }
 
+/// The one line of truth: what is short of copies, and when it ends.
 fn copies(status: &SiteStatus) -> Finding {
     if status.chunks_short == 0 && status.groups_moving == 0 && status.groups_short == 0 {
-        return finding(Level::Ok, "copies", "no copy is missing", "");
+        let message = format!("no chunk is short of copies; {}", last_scrub(status));
+        return finding(Level::Ok, "copies", message, "");
     }
     let age = status.oldest_short_seconds.unwrap_or(0);
-    let message = format!(
-        "{} chunks are short of copies (the oldest for {age} s), {} placement groups are being filled ({} of {} copies), \
-         {} have too few holders",
-        status.chunks_short,
-        status.groups_moving,
-        status.copies_filled,
-        status.copies_to_fill,
-        status.groups_short
-    );
+    let mut parts = Vec::new();
+    let two = status.chunks_short.saturating_sub(status.chunks_one_copy + status.chunks_no_copy);
+    let counts = [
+        (status.chunks_no_copy, "chunks have NO good copy on the nodes that should hold them"),
+        (status.chunks_one_copy, "chunks have one copy"),
+        (two, "chunks lack a copy"),
+        (status.groups_short, "placement groups have too few holders"),
+    ];
+    parts.extend(counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")));
+    if status.chunks_short > 0 {
+        parts.push(format!("the oldest for {}", duration(age)));
+    }
+    if status.groups_moving > 0 {
+        let (moving, filled, all) = (status.groups_moving, status.copies_filled, status.copies_to_fill);
+        parts.push(format!("{moving} placement groups are moving ({filled} of {all} copies filled)"));
+    }
+    let mut message = parts.join(", ");
+    if let Some(seconds) = status.repair_ends_seconds {
+        message.push_str(&format!("; repair ends in {}", duration(seconds)));
+    }
+    if status.chunks_no_copy > 0 {
+        return finding(
+            Level::Problem,
+            "copies",
+            message,
+            "start the nodes that are down: they may have copies; what no node has is lost but for a backup",
+        );
+    }
     if age > SHORT_SECONDS_MAX {
         return finding(
             Level::Problem,
@@ -78,7 +107,47 @@ fn copies(status: &SiteStatus) -> Finding {
             "see the other findings: a node or a disk stands in the way of repair",
         );
     }
+    if status.groups_short > 0 && status.groups_moving == 0 {
+        let advice = "a node is missing: start it, or add another one (`benteng node add`)";
+        return finding(Level::Warning, "copies", message, advice);
+    }
     finding(Level::Warning, "copies", message, "repair runs by itself; look again in a few minutes")
+}
+
+/// When the node that is furthest behind has read all its bytes.
+fn last_scrub(status: &SiteStatus) -> String {
+    let answering = || status.nodes.iter().filter_map(|node| node.scrub.as_ref());
+    let ages: Option<Vec<u64>> = answering().map(|scrub| scrub.last_finished_seconds).collect();
+    match ages.and_then(|ages| ages.into_iter().max()) {
+        Some(ago) => format!("last scrub finished {} ago", duration(ago)),
+        None => "no scrub has finished on every node yet".to_owned(),
+    }
+}
+
+/// Whether every byte was read again within its time.
+fn scrub(status: &SiteStatus) -> Finding {
+    let period = status.scrub_period_seconds;
+    let late = status.nodes.iter().filter(|node| {
+        // A pass is a little longer than its slices say: half as much again is late.
+        let since = node.scrub.as_ref().and_then(|scrub| scrub.last_finished_seconds);
+        since.is_some_and(|ago| ago > period.saturating_add(period / 2))
+    });
+    let late: Vec<String> = late.map(|node| format!("{} (id {})", node.name, node.id)).collect();
+    if late.is_empty() {
+        return finding(
+            Level::Ok,
+            "scrub",
+            format!("every byte is read again within {}", duration(period)),
+            "",
+        );
+    }
+    let message = format!("not every byte was read again within {} on {}", duration(period), late.join(", "));
+    finding(
+        Level::Warning,
+        "scrub",
+        message,
+        "`benteng scrub run` reads all of it now; a slow disk may be failing",
+    )
 }
 
 fn damage(status: &SiteStatus) -> Finding {
@@ -116,7 +185,7 @@ fn disk(node: &NodeStatus) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use benteng_http::api::DiskStatus;
+    use benteng_http::api::{DiskStatus, NodeScrub};
 
     use super::*;
 
@@ -126,6 +195,8 @@ mod tests {
             name: format!("n{id}"),
             zone: "z".into(),
             state: "active".into(),
+            groups: 1024,
+            scrub: Some(NodeScrub { last_finished_seconds: Some(3 * 86_400), ..NodeScrub::default() }),
             role: Some("voter".into()),
             reachable: Some(true),
             disk: Some(DiskStatus {
@@ -161,6 +232,10 @@ mod tests {
             bytes: 0,
             chunks_short: 0,
             oldest_short_seconds: None,
+            chunks_one_copy: 0,
+            chunks_no_copy: 0,
+            repair_ends_seconds: None,
+            scrub_period_seconds: 14 * 86_400,
             groups_moving: 0,
             groups_short: 0,
             groups: 1024,
@@ -209,5 +284,40 @@ mod tests {
             |s| s.nodes[0].disk.as_mut().expect("set above").quarantined = 1,
             Some(("damage", Level::Warning)),
         );
+    }
+
+    #[test]
+    fn one_line_tells_what_is_short_and_when_that_ends() {
+        let check = |change: fn(&mut SiteStatus), expected: &str, level: Level| {
+            let mut status = site();
+            change(&mut status);
+            let found = copies(&status);
+            assert_eq!((found.message.as_str(), found.level), (expected, level));
+        };
+        check(|_| {}, "no chunk is short of copies; last scrub finished 3 days ago", Level::Ok);
+        check(
+            |s| s.nodes[1].scrub = Some(NodeScrub::default()),
+            "no chunk is short of copies; no scrub has finished on every node yet",
+            Level::Ok,
+        );
+        check(
+            |s| {
+                (s.chunks_short, s.chunks_one_copy) = (2, 2);
+                (s.oldest_short_seconds, s.repair_ends_seconds) = (Some(9), Some(40));
+            },
+            "2 chunks have one copy, the oldest for 9 s; repair ends in 40 s",
+            Level::Warning,
+        );
+        check(
+            |s| (s.chunks_short, s.chunks_no_copy, s.oldest_short_seconds) = (3, 1, Some(9)),
+            "1 chunks have NO good copy on the nodes that should hold them, 2 chunks lack a copy, the oldest for 9 s",
+            Level::Problem,
+        );
+        let late = |s: &mut SiteStatus| {
+            s.nodes[0].scrub.as_mut().expect("set above").last_finished_seconds = Some(30 * 86_400);
+        };
+        let mut status = site();
+        late(&mut status);
+        assert_eq!(scrub(&status).level, Level::Warning);
     }
 }

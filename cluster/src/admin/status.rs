@@ -1,15 +1,15 @@
 //! The object layer's view of the site, as the API shows it.
 
 use benteng_consensus::Group;
-use benteng_http::api::{DiskStatus, Health, NodeStatus, SiteStatus, rfc3339};
+use benteng_http::api::{DiskStatus, Health, NodeScrub, NodeStatus, SiteStatus, rfc3339};
 use benteng_meta::NodeState;
-use benteng_meta::ids::{NodeId, PlacementGroup};
+use benteng_meta::ids::{NodeId, PlacementGroup, SiteTime};
 use benteng_objects::NodeView;
 
 /// The site's status for an answer by node `me`.
 pub(super) fn site(me: NodeId, group: &Group, status: benteng_objects::SiteStatus) -> SiteStatus {
-    let nodes: Vec<NodeStatus> =
-        status.nodes.iter().filter(|view| view.row.state != NodeState::Removed).map(node).collect();
+    let members = status.nodes.iter().filter(|view| view.row.state != NodeState::Removed);
+    let nodes: Vec<NodeStatus> = members.map(|view| node(view, status.now)).collect();
     let voters = status.nodes.iter().filter(|view| view.voter).count();
     let survives = survives_one_loss(voters, status.copies_min);
     let mut notes = status.reasons;
@@ -31,9 +31,6 @@ pub(super) fn site(me: NodeId, group: &Group, status: benteng_objects::SiteStatu
         (true, false) => Health::Degraded,
         (true, true) => Health::Healthy,
     };
-    let age = |since: benteng_meta::ids::SiteTime| {
-        u64::try_from(status.now.0.saturating_sub(since.0) / 1_000_000).unwrap_or(0)
-    };
     SiteStatus {
         site: status.site.to_string(),
         name: status.name,
@@ -49,7 +46,11 @@ pub(super) fn site(me: NodeId, group: &Group, status: benteng_objects::SiteStatu
         objects: status.objects,
         bytes: status.bytes,
         chunks_short: status.chunks_short,
-        oldest_short_seconds: status.oldest_short.map(age),
+        oldest_short_seconds: status.oldest_short.map(|since| age(since, status.now)),
+        chunks_one_copy: status.chunks_alone,
+        chunks_no_copy: status.chunks_lost,
+        repair_ends_seconds: status.repair_seconds,
+        scrub_period_seconds: status.scrub_period,
         groups_moving: u64::from(status.groups_moving),
         groups_short: u64::from(status.groups_short),
         groups: u64::from(PlacementGroup::COUNT),
@@ -65,8 +66,31 @@ fn survives_one_loss(voters: usize, copies_min: u8) -> bool {
     voters >= 3 && copies_min >= 2
 }
 
-/// One node.
-pub(super) fn node(view: &NodeView) -> NodeStatus {
+/// Seconds that have passed since.
+fn age(since: SiteTime, now: SiteTime) -> u64 {
+    u64::try_from(now.0.saturating_sub(since.0) / 1_000_000).unwrap_or(0)
+}
+
+/// How the scrub of a node stands at site time `now`; `None` if it does not answer.
+pub(super) fn scrub(view: &NodeView, now: SiteTime) -> Option<NodeScrub> {
+    let report = view.report.as_ref()?;
+    let scrub = &report.scrub;
+    Some(NodeScrub {
+        passes: scrub.ended,
+        started: scrub.started.map(rfc3339),
+        scrubbed_bytes: scrub.bytes,
+        total_bytes: scrub.total,
+        last_finished: scrub.last_ended.map(rfc3339),
+        last_finished_seconds: scrub.last_ended.map(|at| age(at, now)),
+        damaged_found: scrub.found,
+        repaired: scrub.mended,
+        quarantined: report.quarantined,
+        asked: scrub.asked,
+    })
+}
+
+/// One node, at site time `now`.
+pub(super) fn node(view: &NodeView, now: SiteTime) -> NodeStatus {
     let role = match (view.leader, view.voter) {
         (true, _) => "leader",
         (false, true) => "voter",
@@ -84,6 +108,8 @@ pub(super) fn node(view: &NodeView) -> NodeStatus {
         name: row.name.clone(),
         zone: row.zone.clone(),
         state: state.to_owned(),
+        groups: u64::from(view.groups),
+        scrub: scrub(view, now),
         role: member.then(|| role.to_owned()),
         reachable: member.then_some(view.up),
         disk: view.report.as_ref().map(|report| DiskStatus {

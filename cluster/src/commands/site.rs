@@ -1,13 +1,14 @@
-//! `site status|doctor`, `node list|add`.
+//! `site status|doctor`.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use benteng_http::api::{DoctorReport, Health, Level, NewToken, NodeStatus, SiteStatus, TokenRequest};
+use benteng_http::api::{DoctorReport, Health, Level, SiteStatus};
 
-use crate::cli::{Global, NodeVerb, SiteVerb};
+use super::node::nodes_table;
+use crate::cli::{Global, SiteVerb};
 use crate::client::Client;
-use crate::output::{bytes, pairs, plain, print, result, table};
+use crate::output::{bytes, duration, pairs, plain, result, table};
 
 pub(crate) async fn site(global: &Global, verb: SiteVerb) -> Result<ExitCode> {
     let client = Client::find(global)?;
@@ -36,6 +37,12 @@ fn status_table(status: &SiteStatus) -> String {
         Some(age) => format!("{}, the oldest for {age} s", status.chunks_short),
         None => status.chunks_short.to_string(),
     };
+    let short = match (status.chunks_no_copy, status.chunks_one_copy) {
+        (0, 0) => short,
+        (0, one) => format!("{short}; {one} have one copy left"),
+        (none, one) => format!("{short}; {one} have one copy left, {none} have NONE"),
+    };
+    let ends = status.repair_ends_seconds.map_or("-".to_owned(), |s| format!("in {}", duration(s)));
     let moving = match status.groups_moving {
         0 => "0".to_owned(),
         n => format!(
@@ -51,6 +58,7 @@ fn status_table(status: &SiteStatus) -> String {
         ("objects", format!("{}, {}", status.objects, bytes(status.bytes))),
         ("chunks short of copies", short),
         ("placement groups moving", moving),
+        ("repair and moves end", ends),
         ("leader", status.leader.map_or("unknown".into(), |id| format!("node {id}"))),
         ("commands applied", status.sequence.to_string()),
         ("site time", status.site_time.clone()),
@@ -64,26 +72,6 @@ fn status_table(status: &SiteStatus) -> String {
     out
 }
 
-fn nodes_table(nodes: &[NodeStatus]) -> String {
-    let rows = nodes.iter().map(|node| {
-        let reachable = node.reachable.map_or("?", |reachable| if reachable { "yes" } else { "NO" });
-        let free = node
-            .disk
-            .map_or("?".into(), |disk| format!("{} of {}", bytes(disk.free_bytes), bytes(disk.total_bytes)));
-        vec![
-            node.id.to_string(),
-            plain(&node.name),
-            plain(&node.zone),
-            node.state.clone(),
-            node.role.clone().unwrap_or_else(|| "?".into()),
-            reachable.into(),
-            free,
-            plain(&node.http),
-        ]
-    });
-    table(&["id", "name", "zone", "state", "role", "reached", "disk free", "http"], &rows.collect::<Vec<_>>())
-}
-
 fn doctor_table(report: &DoctorReport) -> String {
     let rows = report.findings.iter().map(|finding| {
         let level = match finding.level {
@@ -94,35 +82,4 @@ fn doctor_table(report: &DoctorReport) -> String {
         vec![level.into(), plain(&finding.check), plain(&finding.message), plain(&finding.advice)]
     });
     table(&["", "check", "found", "do"], &rows.collect::<Vec<_>>())
-}
-
-pub(crate) async fn node(global: &Global, verb: NodeVerb) -> Result<()> {
-    let client = Client::find(global)?;
-    match verb {
-        NodeVerb::List => {
-            let nodes: Vec<NodeStatus> = client.get(&["nodes"], &[]).await?;
-            result(global.output, &nodes, |nodes| nodes_table(nodes))
-        }
-        NodeVerb::Add { replace, valid } => {
-            let request = TokenRequest { valid_seconds: Some(valid * 60), replaces: replace };
-            let token: NewToken = client.post(&["tokens"], &request).await?;
-            match global.output {
-                crate::cli::Output::Json => print(&format!("{}\n", serde_json::to_string_pretty(&token)?)),
-                crate::cli::Output::Table | crate::cli::Output::Csv => print(&format!(
-                    "On the new node, with the site's root key in place{}:\n\n  \
-                     benteng join --config /etc/benteng/benteng.toml --site {}{} --token {}\n  \
-                     benteng server --config /etc/benteng/benteng.toml\n\n\
-                     The token serves once, within {valid} minutes.\n",
-                    if client.is_tls() {
-                        " and the site's ca.pem (a node has it in its data_dir)"
-                    } else {
-                        ""
-                    },
-                    client.base(),
-                    if client.is_tls() { " --ca ca.pem" } else { "" },
-                    token.token,
-                )),
-            }
-        }
-    }
 }

@@ -57,6 +57,8 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
         "Bounds of memory and connections: beyond them requests wait or are refused, the node does not fall over.",
     ),
     ("objects", "The object layer."),
+    ("repair", "Repair of missing copies, and placement groups on their way to this node."),
+    ("scrub", "Reading every stored byte again: what is damaged is found while good copies are there."),
     ("metrics", "Metrics in the format of Prometheus, under /metrics of the HTTP door."),
     ("log", "Logs, on standard error."),
 ];
@@ -157,6 +159,21 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Number(0, 24 * 365),
         "24",
         "How long removed bytes are kept once nothing reads them, hours.",
+    ),
+    key(
+        "repair",
+        "rate_mib",
+        Kind::Number(1, 1 << 20),
+        "64",
+        "What this node copies from others at most, for repair and moves together, MiB per second.",
+    ),
+    key("scrub", "period_days", Kind::Number(1, 365), "14", "Within so many days every byte is read again."),
+    key(
+        "scrub",
+        "rate_mib",
+        Kind::Number(1, 1 << 20),
+        "64",
+        "What a scrub that was asked for (`benteng scrub run`) reads at most, MiB per second.",
     ),
     key("metrics", "open", Kind::Flag, "false", "Whether /metrics answers callers without a credential."),
     key(

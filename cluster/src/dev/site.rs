@@ -331,7 +331,7 @@ impl Site {
         let token: NewToken =
             via.post(&["tokens"], &TokenRequest { valid_seconds: Some(600), replaces }).await?;
         let config = config::load(Some(&self.config_file(index)))?;
-        formation::join(&config, &self.root, via, &token.token).await?;
+        formation::join(&config, &self.root, via, &token.token, replaces).await?;
         Ok(())
     }
 

@@ -8,7 +8,10 @@ use benteng_objects::Objects;
 use zeroize::Zeroizing;
 
 use crate::ApiError;
-use crate::api::{DoctorReport, JoinAnswer, JoinRequest, NewToken, NodeStatus, SiteStatus, TokenRequest};
+use crate::api::{
+    DoctorReport, JoinAnswer, JoinRequest, NewToken, NodeRemoved, NodeStatus, ScrubBegun, ScrubRequest,
+    ScrubStatus, SiteStatus, TokenRequest,
+};
 
 /// The node behind the door. Callers have been authorized before; `join` alone proves itself by its token.
 #[async_trait]
@@ -19,10 +22,27 @@ pub trait Admin: Send + Sync {
     async fn doctor(&self) -> Result<DoctorReport, ApiError>;
     /// Nodes of the site, removed ones too.
     async fn nodes(&self) -> Result<Vec<NodeStatus>, ApiError>;
+    /// Drains a node, or calls it back; answers how it is then.
+    async fn drain(&self, node: u64, wanted: Drain) -> Result<NodeStatus, ApiError>;
+    /// Removes a node for good; refused while it holds what others lack.
+    async fn remove_node(&self, node: u64, accept_one_voter: bool) -> Result<NodeRemoved, ApiError>;
+    /// How the scrub of every node stands.
+    async fn scrub_status(&self) -> Result<ScrubStatus, ApiError>;
+    /// Begins a full scrub of one node, or of all that answer.
+    async fn scrub(&self, request: ScrubRequest) -> Result<Vec<ScrubBegun>, ApiError>;
     /// Makes a join token; it is shown once.
     async fn create_token(&self, request: TokenRequest) -> Result<NewToken, ApiError>;
     /// Lets a node in; a token serves once.
     async fn join(&self, request: JoinRequest) -> Result<JoinAnswer, ApiError>;
+}
+
+/// Whether a node is to hold chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// Its placement groups move away, and its vote.
+    Away,
+    /// It takes part again.
+    Back,
 }
 
 /// What a caller brings to prove who it is. Wiped on drop.

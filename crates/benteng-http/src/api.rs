@@ -44,6 +44,19 @@ pub struct SiteStatus {
     pub chunks_short: u64,
     /// For how long the oldest of them does, seconds; absent when none does.
     pub oldest_short_seconds: Option<u64>,
+    /// Of them: chunks with one good copy left.
+    #[serde(default)]
+    pub chunks_one_copy: u64,
+    /// Of them: chunks without any good copy on the nodes that should hold them.
+    #[serde(default)]
+    pub chunks_no_copy: u64,
+    /// In how many seconds repair and moves end at their present pace; absent when nothing is to be
+    /// copied, or when a node that should copy does not answer.
+    #[serde(default)]
+    pub repair_ends_seconds: Option<u64>,
+    /// Within how many seconds every stored byte is read again.
+    #[serde(default)]
+    pub scrub_period_seconds: u64,
     /// Placement groups that are being moved or filled.
     pub groups_moving: u64,
     /// Placement groups that have fewer holders than `copies` and are not being moved; 0 when healthy.
@@ -85,6 +98,12 @@ pub struct NodeStatus {
     pub state: String,
     /// `leader`, `voter` or `learner`; absent if the answering node does not know.
     pub role: Option<String>,
+    /// Placement groups that it holds or is to hold; a draining node with none is drained.
+    #[serde(default)]
+    pub groups: u64,
+    /// How its scrub stands; absent if it does not answer.
+    #[serde(default)]
+    pub scrub: Option<NodeScrub>,
     /// Whether the answering node reaches it; absent if it did not try.
     pub reachable: Option<bool>,
     /// Its disk and store; absent if it does not answer.
@@ -116,6 +135,80 @@ pub struct DiskStatus {
     pub chunk_bytes: u64,
     /// Damaged chunks that are kept apart.
     pub quarantined: u64,
+}
+
+/// How the scrub of a node stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeScrub {
+    /// Full passes that have ended.
+    pub passes: u64,
+    /// When the pass under way began, RFC 3339; absent between two passes.
+    pub started: Option<String>,
+    /// Bytes that it has read.
+    pub scrubbed_bytes: u64,
+    /// Bytes that a pass reads.
+    pub total_bytes: u64,
+    /// When the last full pass ended, RFC 3339; absent if none has.
+    pub last_finished: Option<String>,
+    /// For how many seconds that is past.
+    pub last_finished_seconds: Option<u64>,
+    /// Chunks found damaged by any pass.
+    pub damaged_found: u64,
+    /// Damaged chunks whose place a good copy has taken.
+    pub repaired: u64,
+    /// Damaged chunks that are kept apart now.
+    pub quarantined: u64,
+    /// Whether the pass under way was asked for: it goes at the full rate.
+    pub asked: bool,
+}
+
+/// How the scrub of every node stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubStatus {
+    /// Within how many seconds every stored byte is read again.
+    pub period_seconds: u64,
+    /// One line per node that is not removed.
+    pub nodes: Vec<ScrubLine>,
+}
+
+/// A node in [`ScrubStatus`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubLine {
+    /// Its id.
+    pub node: u64,
+    /// Its name.
+    pub name: String,
+    /// How its scrub stands; absent if it does not answer.
+    pub scrub: Option<NodeScrub>,
+}
+
+/// Asks for a full scrub now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrubRequest {
+    /// The node; all that answer if absent.
+    #[serde(default)]
+    pub node: Option<u64>,
+}
+
+/// A full scrub has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubBegun {
+    /// The node.
+    pub node: u64,
+    /// It has ended when [`NodeScrub::passes`] is this or more.
+    pub pass: u64,
+}
+
+/// A node was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRemoved {
+    /// The node.
+    pub node: u64,
+    /// Copies of each chunk that are wanted from now on.
+    pub copies: u8,
+    /// Copies without which nothing is acknowledged from now on.
+    pub copies_min: u8,
 }
 
 /// What the doctor found.
@@ -195,6 +288,9 @@ pub struct JoinRequest {
     pub flight: String,
     /// Key-check value of the joiner's root key, hex: another root key is refused before the token is used.
     pub root_check: String,
+    /// The node that the joiner means to replace; a token for anything else is refused and not used up.
+    #[serde(default)]
+    pub replaces: Option<u64>,
 }
 
 /// A node was let in.
@@ -208,6 +304,9 @@ pub struct JoinAnswer {
     pub ca: String,
     /// Other nodes to ask.
     pub peers: Vec<Peer>,
+    /// The site's recovery epoch: requests between nodes carry it.
+    #[serde(default)]
+    pub recovery_epoch: u64,
 }
 
 /// Where a node is reached.

@@ -111,6 +111,7 @@ impl From<Rejection> for ApiError {
                 (StatusCode::BAD_REQUEST, "invalid_part")
             }
             R::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
+            R::Full => (StatusCode::INSUFFICIENT_STORAGE, "full"),
             R::Site { .. } => (StatusCode::SERVICE_UNAVAILABLE, "site"),
             R::DeadlinePassed | R::Refused | R::GatewaySuperseded(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable")

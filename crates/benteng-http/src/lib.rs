@@ -15,6 +15,6 @@ mod door; // socket, TLS, connections, stopping
 mod error; // what failed, as a status and a body
 mod routes; // paths and their handlers
 
-pub use admin::{Admin, AdminAuth, Credential, Readiness, Services};
+pub use admin::{Admin, AdminAuth, Credential, Drain, Readiness, Services};
 pub use door::{HttpDoor, Options};
 pub use error::{ApiError, Error};

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 
 use super::*;
 use crate::api::*;
-use crate::{Admin, AdminAuth, Credential};
+use crate::{Admin, AdminAuth, Credential, Drain};
 
 struct FakeNode;
 
@@ -24,6 +24,19 @@ impl Admin for FakeNode {
     }
     async fn nodes(&self) -> Result<Vec<NodeStatus>, ApiError> {
         panic!("a defect")
+    }
+    async fn drain(&self, node: u64, wanted: Drain) -> Result<NodeStatus, ApiError> {
+        let code = if wanted == Drain::Away { "away" } else { "back" };
+        Err(ApiError::new(StatusCode::IM_A_TEAPOT, code, node))
+    }
+    async fn remove_node(&self, node: u64, accept_one_voter: bool) -> Result<NodeRemoved, ApiError> {
+        Ok(NodeRemoved { node, copies: if accept_one_voter { 2 } else { 3 }, copies_min: 2 })
+    }
+    async fn scrub_status(&self) -> Result<ScrubStatus, ApiError> {
+        Ok(ScrubStatus { period_seconds: 9, nodes: Vec::new() })
+    }
+    async fn scrub(&self, request: ScrubRequest) -> Result<Vec<ScrubBegun>, ApiError> {
+        Ok(vec![ScrubBegun { node: request.node.unwrap_or(0), pass: 4 }])
     }
     async fn create_token(&self, request: TokenRequest) -> Result<NewToken, ApiError> {
         Ok(NewToken { token: "t".into(), valid_seconds: request.valid_seconds.unwrap_or(3600) })
@@ -101,6 +114,17 @@ async fn requests_are_answered_by_the_rules() {
     check("POST", "/admin/v1/tokens", Some("admin"), "{}", (200, r#"{"token":"t","valid_seconds":3600}"#))
         .await;
     check("POST", "/admin/v1/tokens", Some("admin"), &" ".repeat(JSON_MAX + 1), (413, "too_large")).await;
+    check("POST", "/admin/v1/nodes/3/drain", Some("admin"), "", (418, "away")).await;
+    check("POST", "/admin/v1/nodes/3/undrain", Some("admin"), "", (418, "back")).await;
+    check("POST", "/admin/v1/nodes/3/drain", Some("operator"), "", (403, "denied")).await;
+    check("DELETE", "/admin/v1/nodes/3", Some("auditor"), "", (403, "denied")).await;
+    let removed = (200, r#"{"node":3,"copies":3,"copies_min":2}"#);
+    check("DELETE", "/admin/v1/nodes/3", Some("admin"), "", removed).await;
+    let removed = (200, r#"{"node":3,"copies":2,"copies_min":2}"#);
+    check("DELETE", "/admin/v1/nodes/3?accept_one_voter=true", Some("admin"), "", removed).await;
+    check("GET", "/admin/v1/scrub", Some("operator"), "", (200, r#"{"period_seconds":9,"nodes":[]}"#)).await;
+    check("POST", "/admin/v1/scrub", Some("operator"), "{}", (403, "denied")).await;
+    check("POST", "/admin/v1/scrub", Some("admin"), r#"{"node":2}"#, (200, r#"[{"node":2,"pass":4}]"#)).await;
     check("POST", "/admin/v1/join", None, "{}", (400, "bad_request")).await;
     let join = r#"{"token":"t","name":"n","zone":"z","rpc":"","s3":"","http":"","sql":"","flight":"","root_check":""}"#;
     check("POST", "/admin/v1/join", None, join, (403, "invalid_token")).await;
