@@ -81,8 +81,10 @@ def test_o6_full_disks_take_deletes_only_and_writes_return_by_themselves(binary,
         # Two of three: nothing but deletes, whatever the size.
         other = next(name for name in disks if name != leader)
         press(disks[other], 3)
-        until("the refusal of a large write", lambda: refused_as_full(client, "never", large))
-        until("the refusal of a small write", lambda: refused_as_full(client, "never", small))
+        until("the refusal of a large write", lambda: refused_as_full(client, "probe", large))
+        until("the refusal of a small write", lambda: refused_as_full(client, "probe", small))
+        for body in (small, large):
+            assert refused_as_full(client, "never", body)
         client.delete_object(Bucket="arsip", Key="k0")
         assert client.get_object(Bucket="arsip", Key="k1")["Body"].read() == large
         keys = [line["Key"] for line in client.list_objects_v2(Bucket="arsip")["Contents"]]

@@ -221,6 +221,14 @@ def test_doors_speak_tls_under_the_sites_own_authority(binary, tmp_path):
     assert node.code == 0, node.log
 
 
+def test_init_names_the_authority_that_the_doors_show(binary, tmp_path):
+    """With a certificate of one's own the site's authority says nothing of the doors."""
+    tls = '[tls]\nloopback = true\ncert_file = "door.pem"\nkey_file = "door.key"\n'
+    file, _ = configure(tmp_path, "first", rest=tls)
+    told = run(binary, "init", "--config", str(file))
+    assert "BENTENG_CA_FILE=" not in told and "set BENTENG_CA_FILE to its authority" in told
+
+
 def test_port_in_use_is_named(binary, tmp_path):
     file, ports = configure(tmp_path, "busy")
     run(binary, "init", "--config", str(file))

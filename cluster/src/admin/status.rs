@@ -10,7 +10,9 @@ use benteng_objects::NodeView;
 pub(super) fn site(me: NodeId, group: &Group, status: benteng_objects::SiteStatus) -> SiteStatus {
     let members = status.nodes.iter().filter(|view| view.row.state != NodeState::Removed);
     let nodes: Vec<NodeStatus> = members.map(|view| node(view, status.now)).collect();
-    let voters = status.nodes.iter().filter(|view| view.voter).count();
+    // A removed one that still holds a seat answers nobody.
+    let votes = |view: &&NodeView| view.voter && view.row.state != NodeState::Removed;
+    let voters = status.nodes.iter().filter(votes).count();
     let survives = survives_one_loss(voters, status.copies_min);
     let mut notes = status.reasons;
     if !survives {

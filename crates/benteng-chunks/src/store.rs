@@ -274,6 +274,11 @@ impl Store {
         self.index.set_note(name, note).await
     }
 
+    /// Looks at the device now (O6): a store to which nothing is appended would not notice.
+    pub async fn look(&self) -> Result<(), Error> {
+        self.reserve.look().await.map(drop)
+    }
+
     /// How full the store is; the device as last looked at.
     pub fn usage(&self) -> Usage {
         let segments = self.journal.segments();

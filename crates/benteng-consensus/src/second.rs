@@ -47,7 +47,11 @@ fn is_of_this_node(envelope: &Bytes) -> bool {
 /// majority of the voters is fewer. Errors: what to do.
 async fn durable(inner: &Inner, index: u64) -> Result<(), String> {
     let me = inner.me;
-    let few = |m: &openraft::RaftMetrics<Types>| m.membership_config.membership().voter_ids().count() < 3;
+    // One node, or three voters: a majority is all that was promised.
+    let few = |m: &openraft::RaftMetrics<Types>| {
+        let membership = m.membership_config.membership();
+        membership.nodes().count() > 1 && membership.voter_ids().count() < 3
+    };
     let reached = move |m: &openraft::RaftMetrics<Types>| {
         let others = m.replication.iter().flatten().filter(|(node, _)| **node != me);
         let mut matched = others.filter_map(|(_, matched)| matched.as_ref());

@@ -210,3 +210,56 @@ async fn a_killed_node_finds_most_of_its_state_flushed() {
     let born = trio.born(1);
     assert!(has_user(born, "user-900"), "a start replays the last few entries, not the whole log");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn o6_a_full_site_takes_deletes_only_until_it_has_room() {
+    let trio = Trio::formed().await;
+    trio.group(1).propose(create_user("a"), None).await.expect("committed");
+    let full = |full| (1..=3).for_each(|node| trio.group(node).set_full(full));
+    full(true);
+    for node in 1..=3 {
+        let refused = trio.group(node).propose(create_user("b"), None).await;
+        assert!(matches!(refused, Err(Error::Rejected(Rejection::Full))), "{refused:?}");
+    }
+    let delete = Command::DeleteUser { name: "a".into() };
+    trio.group(2).propose(delete, None).await.expect("deletes are taken");
+    let view = trio.read(3).await;
+    assert!(!has_user(&view, "a") && !has_user(&view, "b"));
+    full(false);
+    trio.group(3).propose(create_user("b"), None).await.expect("writes return");
+    // In one batch: each command by itself.
+    full(true);
+    let (created, deleted) = tokio::join!(
+        trio.group(1).propose(create_user("c"), None),
+        trio.group(1).propose(Command::DeleteUser { name: "b".into() }, None),
+    );
+    assert!(matches!(created, Err(Error::Rejected(Rejection::Full))) && deleted.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s7_a_survivor_goes_on_alone_and_refuses_those_from_before() {
+    let mut trio = Trio::formed().await;
+    trio.group(1).propose(create_user("kept"), None).await.expect("committed");
+    until("node 2 has it", || async { trio.group(2).local().is_ok_and(|view| has_user(&view, "kept")) })
+        .await;
+    for node in 1..=3 {
+        trio.stop(node).await;
+    }
+    trio.start_alone(2).await;
+    until("node 2 leads by its own vote", || async { trio.group(2).is_leader() }).await;
+    assert_eq!(trio.group(2).status().voters.len(), 1);
+    // Of the site's rows node 1 is the only node here; the command needs one that is known.
+    trio.group(2).propose(Command::Recover { node: NodeId(1) }, None).await.expect("recovered");
+    assert!(has_user(&trio.read(2).await, "kept"));
+    trio.stop(2).await;
+    for node in 1..=3 {
+        trio.start(node).await;
+    }
+    assert_eq!((trio.group(2).epoch(), trio.group(1).epoch()), (1, 0));
+    trio.group(2).propose(create_user("after"), None).await.expect("alone is a quorum");
+    // Two from before are a majority of the old membership, and still do not get it back.
+    until("node 2 leads itself", || async { trio.group(2).is_leader() }).await;
+    assert!(!has_user(&trio.group(1).local().expect("readable"), "after"), "S7: they hear nothing of it");
+    let status = trio.group(2).status();
+    assert_eq!((status.voters.len(), status.learners.len()), (1, 0), "{status:?}");
+}

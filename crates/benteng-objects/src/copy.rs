@@ -15,6 +15,7 @@ use benteng_meta::ids::*;
 use benteng_rpc::{Lane, Request, Rpc};
 use bytes::Bytes;
 
+use crate::compare::Digest;
 use crate::disk::Disk;
 use crate::fence;
 use crate::wire::{self, Report, method, refused};
@@ -232,6 +233,46 @@ impl Copies {
             )));
         }
         Ok(present)
+    }
+
+    /// Digests of what a node has of these groups, in their order.
+    pub(crate) async fn digests(
+        &self,
+        node: NodeId,
+        groups: Vec<PlacementGroup>,
+        deadline: Duration,
+    ) -> Result<Vec<Digest>, CopyError> {
+        let asked = groups.len();
+        let digests = wire::Digests { groups };
+        let parts = self.call(node, method::DIGESTS, &digests, Vec::new(), deadline).await?;
+        let digests = answer::<wire::DigestsAnswer>(node, &parts)?.digests;
+        if digests.len() != asked {
+            return Err(CopyError::Failed(format!(
+                "node {node} answers for {} of {asked} groups",
+                digests.len()
+            )));
+        }
+        Ok(digests)
+    }
+
+    /// A page of the good chunks that a node has of these groups, and where to go on.
+    pub(crate) async fn list_of(
+        &self,
+        node: NodeId,
+        groups: Vec<PlacementGroup>,
+        after: Option<ChunkId>,
+        deadline: Duration,
+    ) -> Result<(Vec<ChunkId>, Option<ChunkId>), CopyError> {
+        let list = wire::ListOf { groups, after };
+        let parts = self.call(node, method::LIST, &list, Vec::new(), deadline).await?;
+        let wire::ListAnswer { ids, next } = answer(node, &parts)?;
+        // In order and behind what was there: else the merge would never end.
+        let ordered =
+            ids.is_sorted() && after.is_none_or(|after| ids.iter().chain(&next).all(|id| *id > after));
+        if !ordered {
+            return Err(CopyError::Failed(format!("node {node} lists chunks out of order")));
+        }
+        Ok((ids, next))
     }
 
     async fn call<T: Versioned>(

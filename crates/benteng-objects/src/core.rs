@@ -66,6 +66,7 @@ impl Core {
             copied_per_minute: self.progress.per_minute(self.host.clock.now()),
             strays: count(&self.progress.strays),
             evicted: count(&self.progress.evicted),
+            compared_missing: count(&self.progress.compared_missing),
             scrub: self.scrubbing.report(fill.bytes),
             readers: as_u64(self.floors.readers()),
             applied: self.group.applied(),

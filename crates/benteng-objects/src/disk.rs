@@ -102,6 +102,18 @@ impl Disk {
         Ok(listed.into_iter().map(|(id, info)| (id, info.origin)).collect())
     }
 
+    /// Of the next `limit` chunks after `after`: those that are not damaged; and the last of them, if there is one.
+    pub(crate) fn good(
+        &self,
+        after: Option<ChunkId>,
+        limit: usize,
+    ) -> Result<(Vec<ChunkId>, Option<ChunkId>), CopyError> {
+        let listed = self.0.list(after, limit).map_err(failed)?;
+        let last = listed.last().map(|(id, _)| *id);
+        let good = listed.into_iter().filter(|(_, info)| !info.quarantined);
+        Ok((good.map(|(id, _)| id).collect(), last))
+    }
+
     /// Removes chunks for good: their ids are refused from now on.
     pub(crate) async fn remove(&self, ids: Vec<ChunkId>) -> Result<(), CopyError> {
         for id in &ids {

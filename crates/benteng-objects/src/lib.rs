@@ -16,6 +16,7 @@ mod body; // cuts a request body into chunks
 mod bucket; // buckets, listings, deletes
 mod budget; // admission by bytes
 mod commit; // from stored chunks to a committed row
+mod compare; // holders of a group compare what they have
 mod copy; // one copy of a chunk, here or elsewhere
 mod core; // what requests and loops share
 mod digest; // MD5 and checksums, of bodies and of parts
@@ -27,6 +28,7 @@ mod fill; // placement groups that are on their way here
 mod findings; // copies that readers found missing or damaged
 mod floors; // the oldest state that a read uses
 mod gateway; // the life of this process
+mod gauges; // figures for dashboards
 mod get; // GET and HEAD
 mod heal; // makes one copy good
 mod keyring; // keys of buckets and blobs

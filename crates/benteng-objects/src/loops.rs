@@ -16,7 +16,9 @@ use crate::peers::PeerBook;
 use crate::removal::Removal;
 use crate::repair::Repair;
 use crate::tend::Own;
-use crate::{Error, Result, fill, findings, lead, leftovers, room, scrub, strays, sweep, tend};
+use crate::{
+    Error, Result, compare, fill, findings, gauges, lead, leftovers, room, scrub, strays, sweep, tend,
+};
 
 /// What a round of a loop says about the next.
 enum Next {
@@ -88,6 +90,8 @@ async fn supervise(core: Arc<Core>, rpc: Arc<Rpc>, book: PeerBook, own: Own, dir
         "sweep",
         looping(&core, "sweep", core.limits.sweep, |core| async move {
             alive(&core).await;
+            // A holder that does not answer keeps nobody from looking at its own rows.
+            compare::round(&core).await?;
             sweep::find_missing(&core).await?;
             sweep::sweep(&core).await.map(|_| Next::Later)
         }),
@@ -100,6 +104,10 @@ async fn supervise(core: Arc<Core>, rpc: Arc<Rpc>, book: PeerBook, own: Own, dir
             10 * idle,
             |core| async move { strays::round(&core).await.map(|_| Next::Later) },
         ),
+    ));
+    running.push(spawn(
+        "gauges",
+        looping(&core, "gauges", 20 * idle, |core| async move { gauges::set(&core).map(|()| Next::Later) }),
     ));
     running.push(spawn("room", Box::pin(room::run(core.clone(), dir))));
     running.push(spawn("scrub", Box::pin(scrub::run(core.clone()))));

@@ -23,6 +23,7 @@ pub(crate) struct Progress {
     pub(crate) to_fill: AtomicU64,
     pub(crate) strays: AtomicU64,
     pub(crate) evicted: AtomicU64,
+    pub(crate) compared_missing: AtomicU64,
     copies: Mutex<VecDeque<(Mono, u64)>>,
 }
 

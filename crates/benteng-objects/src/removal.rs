@@ -66,7 +66,8 @@ impl Removal {
         let now = core.host.clock.now();
         let overdue = done.published_at.is_none_or(|at| now.since(at) >= core.limits.floor_renewal);
         let waited_for = |after: StateSeq, upto: StateSeq| any_dead(&*view, after, upto);
-        if overdue || waited_for(row.floor, floor)? || waited_for(row.removed, removed)? {
+        let moved = floor > row.floor && crate::strays::any_waits(&*view, row.floor)?;
+        if overdue || moved || waited_for(row.floor, floor)? || waited_for(row.removed, removed)? {
             drop(view);
             let (node, incarnation) = (core.me, origin.incarnation);
             let command = Command::PublishFloor { node, incarnation, floor, removed };

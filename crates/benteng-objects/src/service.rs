@@ -12,6 +12,7 @@ use benteng_rpc::{Inbound, Lane, Outbound, Refusal, Reply, Request, Service};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
+use crate::compare;
 use crate::copy::{Chunk, CopyError};
 use crate::core::Core;
 use crate::fence;
@@ -124,6 +125,18 @@ async fn answer(core: &Core, from: NodeId, request: Request) -> Result<Vec<Bytes
             let pass = core.scrubbing.begin(core.group.site_time());
             Ok(vec![codec::encode(&wire::ScrubBegun { pass })])
         }
+        method::DIGESTS => {
+            let wire::Digests { groups } = decode(&request.parts)?;
+            of_site(groups.len())?;
+            let digests = compare::digests(core, &groups).await?;
+            Ok(vec![codec::encode(&wire::DigestsAnswer { digests })])
+        }
+        method::LIST => {
+            let wire::ListOf { groups, after } = decode(&request.parts)?;
+            of_site(groups.len())?;
+            let (ids, next) = compare::list(core, &groups.into_iter().collect(), after)?;
+            Ok(vec![codec::encode(&wire::ListAnswer { ids, next })])
+        }
         method::REPORT => Ok(vec![codec::encode(&core.report())]),
         other => Err(bad(format!("there is no method {other}"))),
     }
@@ -131,6 +144,11 @@ async fn answer(core: &Core, from: NodeId, request: Request) -> Result<Vec<Bytes
 
 fn is_frame(bytes: u32) -> bool {
     usize::try_from(bytes).is_ok_and(|n| n == FRAME_CIPHER)
+}
+
+fn of_site(groups: usize) -> Result<(), Refusal> {
+    let all = usize::from(benteng_meta::ids::PlacementGroup::COUNT);
+    if groups > all { Err(bad(format!("{groups} placement groups, there are {all}"))) } else { Ok(()) }
 }
 
 fn bounded(ids: usize) -> Result<(), Refusal> {

@@ -245,7 +245,7 @@ fn draining(status: &SiteStatus, node: &NodeView) -> Option<String> {
     })
 }
 
-/// When the slowest node has copied what it lacks; at its pace of late, else at the rate that it may take.
+/// When the slowest node has copied what it lacks.
 fn repair_seconds(nodes: &[NodeView], missing: &BTreeMap<NodeId, u64>, rate: u64) -> Option<u64> {
     let mut longest = None;
     for view in nodes.iter().filter(|view| view.row.state != NodeState::Removed) {
@@ -256,16 +256,32 @@ fn repair_seconds(nodes: &[NodeView], missing: &BTreeMap<NodeId, u64>, rate: u64
             }
             continue;
         };
-        let left = lacks.saturating_add(report.to_fill);
-        if left == 0 {
-            continue;
+        if lacks.saturating_add(report.to_fill) > 0 {
+            longest = longest.max(Some(seconds_left(report, lacks, rate)));
         }
-        let chunk = report.chunk_bytes.checked_div(report.chunks).unwrap_or(4 << 20).max(1);
-        let possible = (rate.saturating_mul(60) / chunk).max(1);
-        let pace = if report.copied_per_minute > 0 { report.copied_per_minute } else { possible };
-        longest = longest.max(Some(left.saturating_mul(60).div_ceil(pace)));
     }
     longest
+}
+
+/// When this node has copied what it lacks; 0: it lacks nothing.
+pub(crate) fn own_repair_seconds(core: &Core) -> Result<u64> {
+    let view = core.group.local()?;
+    let all = query::clock(&*view)?.chunks_short;
+    let missing = match all {
+        0 => BTreeMap::new(),
+        _ => short(&*view, &BTreeMap::new(), all, |_| true)?.missing,
+    };
+    let lacks = missing.get(&core.me).copied().unwrap_or(0);
+    Ok(seconds_left(&core.report(), lacks, core.limits.repair_rate))
+}
+
+/// How long a node takes for what it lacks, at its pace of late, else at the rate that it may take.
+fn seconds_left(report: &Report, lacks: u64, rate: u64) -> u64 {
+    let left = lacks.saturating_add(report.to_fill);
+    let chunk = report.chunk_bytes.checked_div(report.chunks).unwrap_or(4 << 20).max(1);
+    let possible = (rate.saturating_mul(60) / chunk).max(1);
+    let pace = if report.copied_per_minute > 0 { report.copied_per_minute } else { possible };
+    left.saturating_mul(60).div_ceil(pace)
 }
 
 fn usage(view: &dyn KvView) -> Result<(u64, u64)> {

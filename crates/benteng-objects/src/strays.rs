@@ -25,8 +25,6 @@ const ASK: Duration = Duration::from_secs(5);
 /// Groups that this node has left.
 #[derive(Default)]
 pub(crate) struct Strays {
-    /// Since which state this node is known not to hold a group.
-    left: Mutex<BTreeMap<PlacementGroup, StateSeq>>,
     /// Groups of which nothing is left here.
     cleared: Mutex<BTreeSet<PlacementGroup>>,
     /// Held by who counts a copy as being here; alone by who gives copies up.
@@ -49,25 +47,25 @@ impl Strays {
         &self,
         me: NodeId,
         rows: &[(PlacementGroup, PlacementRow)],
-        at: StateSeq,
         floor: StateSeq,
     ) -> BTreeSet<PlacementGroup> {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let mut cleared = self.cleared.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ripe = BTreeSet::new();
         for (group, row) in rows {
             if row.target.is_some() || row.current.contains(&me) {
-                left.remove(group);
                 cleared.remove(group);
-                continue;
-            }
-            let since = *left.entry(*group).or_insert(at);
-            if floor > since && !cleared.contains(group) {
+            } else if floor > row.since && !cleared.contains(group) {
                 ripe.insert(*group);
             }
         }
         ripe
     }
+}
+
+/// Whether a move has ended that the published floor of a node does not know: old holders wait for it.
+pub(crate) fn any_waits(view: &dyn KvView, published: StateSeq) -> Result<bool> {
+    let rows = query::placements(view)?;
+    Ok(rows.iter().any(|(_, row)| row.target.is_none() && row.since >= published))
 }
 
 /// One round. Returns whether anything was given up.
@@ -79,7 +77,7 @@ pub(crate) async fn round(core: &Core) -> Result<bool> {
         let view = core.group.local()?;
         let rows = query::placements(&*view)?;
         let (floor, _) = query::floors(&*view)?;
-        core.strays.ripe(core.me, &rows, query::clock(&*view)?.seq, floor)
+        core.strays.ripe(core.me, &rows, floor)
     };
     if ripe.is_empty() {
         return Ok(false);
@@ -175,27 +173,22 @@ mod tests {
     fn o5_groups_are_ripe_when_every_reader_knows_that_they_left() {
         let strays = Strays::default();
         let (me, other) = (NodeId(1), NodeId(2));
-        let row = |current: NodeId, target: Option<NodeId>| {
-            let target = target.map(|node| vec![node]);
-            vec![(
-                PlacementGroup(5),
-                PlacementRow { current: vec![current], target, ..PlacementRow::default() },
-            )]
+        let row = |current: NodeId, target: Option<NodeId>, since| {
+            let (target, since) = (target.map(|node| vec![node]), StateSeq(since));
+            vec![(PlacementGroup(5), PlacementRow { current: vec![current], target, filled: vec![], since })]
         };
-        let ripe = |rows: &[(PlacementGroup, PlacementRow)], at, floor| {
-            !strays.ripe(me, rows, StateSeq(at), StateSeq(floor)).is_empty()
+        let ripe = |rows: &[(PlacementGroup, PlacementRow)], floor| {
+            !strays.ripe(me, rows, StateSeq(floor)).is_empty()
         };
-        assert!(!ripe(&row(me, None), 10, 9), "it is here");
-        assert!(!ripe(&row(me, Some(other)), 20, 19), "it is leaving");
-        assert!(!ripe(&row(other, None), 30, 29), "it has left, and a reader may not know");
-        assert!(!ripe(&row(other, None), 40, 30));
-        assert!(ripe(&row(other, None), 41, 31), "every floor has passed");
-        assert!(!ripe(&row(other, Some(me)), 42, 41), "it comes back");
-        assert!(!ripe(&row(other, None), 50, 49), "that move ended elsewhere: readers again");
-        assert!(ripe(&row(other, None), 60, 51));
+        assert!(!ripe(&row(me, None, 0), 9), "it is here");
+        assert!(!ripe(&row(me, Some(other), 20), 30), "it is leaving");
+        assert!(!ripe(&row(other, None, 30), 30), "it has left, and a reader may not know");
+        assert!(ripe(&row(other, None, 30), 31), "every floor has passed");
+        assert!(!ripe(&row(other, Some(me), 42), 50), "it comes back");
+        assert!(ripe(&row(other, None, 50), 51));
         strays.cleared.lock().expect("no panic before").insert(PlacementGroup(5));
-        assert!(!ripe(&row(other, None), 61, 60), "nothing is left of it");
+        assert!(!ripe(&row(other, None, 50), 60), "nothing is left of it");
         strays.found(PlacementGroup(5));
-        assert!(ripe(&row(other, None), 62, 61));
+        assert!(ripe(&row(other, None, 50), 61));
     }
 }

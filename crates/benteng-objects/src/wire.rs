@@ -5,6 +5,8 @@ use benteng_meta::codec::Versioned;
 use benteng_meta::ids::*;
 use serde::{Deserialize, Serialize};
 
+use crate::compare::Digest;
+
 /// Method numbers.
 pub(crate) mod method {
     /// [`super::Put`] and the ciphertext -> [`super::PutAnswer`].
@@ -21,6 +23,10 @@ pub(crate) mod method {
     pub(crate) const REPORT: u16 = 105;
     /// Nothing -> [`super::ScrubBegun`].
     pub(crate) const SCRUB: u16 = 106;
+    /// [`super::Digests`] -> [`super::DigestsAnswer`].
+    pub(crate) const DIGESTS: u16 = 107;
+    /// [`super::ListOf`] -> [`super::ListAnswer`].
+    pub(crate) const LIST: u16 = 108;
 }
 
 /// Codes with which a store refuses.
@@ -140,6 +146,8 @@ pub struct Report {
     pub strays: u64,
     /// Chunks given up to other nodes since the process began.
     pub evicted: u64,
+    /// Copies found missing by comparing what holders have, since the process began.
+    pub compared_missing: u64,
     /// Reads in use.
     pub readers: u64,
     /// State sequence that is applied.
@@ -176,6 +184,38 @@ pub(crate) struct ScrubBegun {
     pub(crate) pass: u64,
 }
 
+/// What does the store have of these groups?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Digests {
+    /// At most all of them.
+    pub(crate) groups: Vec<PlacementGroup>,
+}
+
+/// One digest per group, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DigestsAnswer {
+    /// The digests.
+    pub(crate) digests: Vec<Digest>,
+}
+
+/// Which good chunks of these groups come after this one?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ListOf {
+    /// At most all of them.
+    pub(crate) groups: Vec<PlacementGroup>,
+    /// The last chunk of the page before.
+    pub(crate) after: Option<ChunkId>,
+}
+
+/// A page of chunks in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ListAnswer {
+    /// At most [`IDS_MAX`].
+    pub(crate) ids: Vec<ChunkId>,
+    /// Where to go on; `None`: the end was reached.
+    pub(crate) next: Option<ChunkId>,
+}
+
 impl Versioned for Report {
     const WHAT: &'static str = "store report";
     const VERSION: u8 = 2;
@@ -196,6 +236,10 @@ versioned! {
     StatAnswer => "stat answer",
     Forget => "forget request",
     ScrubBegun => "scrub answer",
+    Digests => "digests request",
+    DigestsAnswer => "digests answer",
+    ListOf => "list request",
+    ListAnswer => "list answer",
 }
 
 #[cfg(test)]
@@ -252,6 +296,8 @@ mod tests {
             let _ = codec::decode::<Stat>(&bytes);
             let _ = codec::decode::<Forget>(&bytes);
             let _ = codec::decode::<Report>(&bytes);
+            let _ = codec::decode::<Digests>(&bytes);
+            let _ = codec::decode::<ListAnswer>(&bytes);
         }
     }
 }

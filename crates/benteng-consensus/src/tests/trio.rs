@@ -128,8 +128,24 @@ impl Trio {
         self.try_start_with(node, (1..=3).map(NodeId).collect()).await
     }
 
+    /// Starts a node as the only member from now on.
+    pub(super) async fn start_alone(&mut self, node: u64) {
+        let all = (1..=3).map(NodeId).collect();
+        let alone = Some(self.addresses[&NodeId(node)].clone());
+        self.try_start_as(node, all, alone).await.expect("the node starts");
+    }
+
     /// Starts a node that knows these peers before it has a state.
     pub(super) async fn try_start_with(&mut self, node: u64, peers: Vec<NodeId>) -> crate::Result<()> {
+        self.try_start_as(node, peers, None).await
+    }
+
+    async fn try_start_as(
+        &mut self,
+        node: u64,
+        peers: Vec<NodeId>,
+        alone: Option<String>,
+    ) -> crate::Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -137,7 +153,8 @@ impl Trio {
             .expect("a runtime");
         let dir = self.node_dir(node);
         let (root, addresses, log_keep) = (self.root.clone(), self.addresses.clone(), self.log_keep);
-        let started = runtime.spawn(async move { open(node, dir, root, addresses, (log_keep, peers)).await });
+        let started =
+            runtime.spawn(async move { open(node, dir, root, addresses, (log_keep, peers, alone)).await });
         match started.await.expect("starting does not panic") {
             Ok((group, (history, born), rpc, server)) => {
                 let running = Running { group, history, born, _rpc: rpc, _server: server, runtime };
@@ -221,7 +238,7 @@ async fn open(
     dir: PathBuf,
     root: Arc<RootKey>,
     addresses: BTreeMap<NodeId, String>,
-    (log_keep, peers): (u64, Vec<NodeId>),
+    (log_keep, peers, alone): (u64, Vec<NodeId>, Option<String>),
 ) -> crate::Result<(Group, (bool, View), Arc<Rpc>, Server)> {
     let host: Host = real::host();
     host.disk.create_dir_all(&dir).await.expect("a directory");
@@ -262,6 +279,7 @@ async fn open(
     options.segment_bytes = 256 << 10;
     options.log_keep = log_keep;
     options.peers = peers;
+    options.alone = alone;
     let group = Group::start(options).await?;
     let history = (group.has_history(), group.local()?);
     assert!(late.0.set(group.service()).is_ok(), "set once");

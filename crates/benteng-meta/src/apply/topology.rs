@@ -103,7 +103,7 @@ pub(super) fn filled(tx: &mut Tx<'_>, id: NodeId, groups: &[(PlacementGroup, Sta
 
 /// Switches to the target once every node of it is filled and lacks nothing (O3).
 pub(super) fn switch_if_ready(tx: &mut Tx<'_>, group: PlacementGroup) -> Result<()> {
-    let PlacementRow { current, target: Some(target), filled, since } = placement(tx, group)? else {
+    let PlacementRow { current, target: Some(target), filled, .. } = placement(tx, group)? else {
         return Ok(());
     };
     let all_filled = target.iter().all(|node| current.contains(node) || filled.contains(node));
@@ -116,6 +116,8 @@ pub(super) fn switch_if_ready(tx: &mut Tx<'_>, group: PlacementGroup) -> Result<
             repair.missing.retain(|node| target.contains(node));
             put_repair(tx, row_key, &repair)?;
         }
+        // Readers of older states still look where the group was.
+        let since = tx.get::<ClockRow>(&key::clock())?.unwrap_or_default().seq;
         let row = PlacementRow { current: target, target: None, filled: Vec::new(), since };
         tx.put(key::placement(group), &row);
     }

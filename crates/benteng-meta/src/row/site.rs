@@ -110,7 +110,7 @@ pub struct PlacementRow {
     pub target: Option<Vec<NodeId>>,
     /// Nodes of `target` that have copied all that was there when the move began.
     pub filled: Vec<NodeId>,
-    /// The state sequence at which the move began.
+    /// The state sequence at which the move began; without a target: at which the last one ended.
     pub since: StateSeq,
 }
 impl Versioned for PlacementRow {

@@ -219,9 +219,10 @@ async fn s8_two_nodes_acknowledge_what_both_have_and_grow_to_three_under_load() 
     let objects = site.node(1).objects();
     let bucket = objects.create_bucket("data", "ani").await.unwrap();
     let (small, large) = (block(1, 500), block(2, 300_000));
-    put(&objects, &bucket, "small", &small).await.unwrap();
     let log = |id| site.node(id).group().status().last_log;
-    assert!(log(2) >= log(1), "what was answered is in both logs: {} and {}", log(1), log(2));
+    let before = log(1);
+    put(&objects, &bucket, "small", &small).await.unwrap();
+    assert!(log(2) > before, "what was answered is in both logs: {} behind {before}", log(2));
     site.stop(2).await;
     for (key, bytes) in [("lost-small", &small), ("lost-large", &large)] {
         let refused = put(&objects, &bucket, key, bytes).await.err();
@@ -260,4 +261,29 @@ async fn s8_two_nodes_acknowledge_what_both_have_and_grow_to_three_under_load() 
     for (key, bytes) in written {
         assert_eq!(get(&site.any().objects(), &bucket, &key).await.unwrap(), bytes, "I1: {key}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holders_of_a_group_find_by_comparing_what_one_of_them_lost() {
+    let site = Site::of(3).await;
+    let objects = site.node(1).objects();
+    let bucket = objects.create_bucket("data", "ani").await.unwrap();
+    for n in 0..6 {
+        put(&objects, &bucket, &format!("k{n}"), &block(n, 100_000)).await.unwrap();
+    }
+    let chunks: Vec<ChunkId> =
+        site.node(3).store().list(None, 100).unwrap().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(chunks.len(), 6);
+    // Two stores forget, each another chunk, as one would whose index lies to it.
+    site.node(3).store().evict(vec![chunks[0], chunks[4]]).await.unwrap();
+    site.node(1).store().evict(vec![chunks[2]]).await.unwrap();
+    until("all copies", async || {
+        site.running().all(|node| chunks.iter().all(|chunk| node.store().stat(*chunk).unwrap().is_some()))
+    })
+    .await;
+    site.settled().await;
+    let status = site.any().objects().status().await.unwrap();
+    let found: u64 =
+        status.nodes.iter().filter_map(|node| Some(node.report.as_ref()?.compared_missing)).sum();
+    assert!(found > 0, "the sweep over rows was first, three times in a row");
 }
