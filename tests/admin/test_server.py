@@ -14,20 +14,7 @@ import urllib.request
 import boto3
 import psycopg
 import pytest
-
-DOORS = ("s3", "http", "sql", "flight", "rpc")
-
-
-def free_ports(count):
-    """Ports that are free now, each once."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
+from processes import DOORS, free_ports
 
 
 def configure(folder, name, keys="", **more):

@@ -71,10 +71,10 @@ fn an_estimate_is_that_of_the_slowest_node() {
     assert_eq!(repair_seconds(&nodes, &missing(&[]), 1), None);
     // Not begun yet: ten chunks of four MiB at one MiB a second.
     assert_eq!(repair_seconds(&nodes, &missing(&[(1, 10)]), 1 << 20), Some(40));
-    nodes[0].report.as_mut().unwrap().copied_per_minute = 30;
+    nodes[0].report.as_mut().expect("it is up").copied_per_minute = 30;
     assert_eq!(repair_seconds(&nodes, &missing(&[(1, 20)]), 1 << 20), Some(40));
-    nodes[1].report.as_mut().unwrap().to_fill = 600;
-    nodes[1].report.as_mut().unwrap().copied_per_minute = 600;
+    nodes[1].report.as_mut().expect("it is up").to_fill = 600;
+    nodes[1].report.as_mut().expect("it is up").copied_per_minute = 600;
     assert_eq!(repair_seconds(&nodes, &missing(&[(1, 20), (2, 600)]), 1 << 20), Some(120));
     assert_eq!(repair_seconds(&nodes, &missing(&[(3, 1)]), 1 << 20), None, "who is to copy does not answer");
 }
