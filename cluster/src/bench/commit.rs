@@ -201,6 +201,7 @@ fn init_site() -> Command {
         recovery_epoch: 0,
         ca: Bytes::new(),
         root_check: Bytes::new(),
+        one_voter: false,
     };
     let node = NodeRow {
         name: "node-1".into(),
