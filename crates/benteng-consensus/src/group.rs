@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use benteng_host::planted::{Bug, planted};
 use benteng_host::{Host, Kv, KvView, Task};
 use benteng_keys::{RecordKeys, RootKey};
 use benteng_meta::ids::*;
@@ -148,7 +149,7 @@ fn raft_config(group: GroupId) -> Result<Arc<Config>> {
         enable_pre_vote: Some(true),
         // A restarted leader that resumes in its old term serves stale reads and may write another
         // entry under an id that followers already hold (S1).
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(planted(Bug::LeaderRestored)),
         allow_log_reversion: Some(false),
         // We flush, snapshot and purge by ourselves (S4).
         snapshot_policy: SnapshotPolicy::Never,
@@ -176,6 +177,7 @@ impl Group {
             .map_err(|e| Error::Stopped(e.to_string()))?;
         let state = Arc::new(State::open(&host, kv, &root, store, group).await?);
         check::check(&mut log, &opened, &state.standing()).await?;
+        log.state_found();
         let machine = Machine::new(host.clone(), state.clone(), Some(log.clone()))?;
         let sessions = Sessions::new(host.clone());
         let network =

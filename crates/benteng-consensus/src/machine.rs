@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use benteng_host::Host;
+use benteng_host::planted::{Bug, planted};
 use benteng_meta::ids::StateSeq;
 use benteng_meta::{Envelope, Tx, codec, query};
 use futures::{FutureExt, Stream, StreamExt};
@@ -89,7 +90,7 @@ impl Machine {
             benteng_host::witness("applied", u128::from(entry.log_id.index), || digest(entry));
         }
         // Nothing is applied that this node could still forget (S2).
-        if let Some(log) = &self.log {
+        if let Some(log) = self.log.as_ref().filter(|_| !planted(Bug::AppliedAheadOfLog)) {
             log.durable(last.index).await?;
         }
         let mut standing = self.state.standing();
@@ -114,7 +115,10 @@ impl Machine {
     }
 
     fn own_snapshot(&self) -> Result<SnapshotOf<Types, SnapshotData>, io::Error> {
-        let (rows, standing) = self.state.snapshot().map_err(io::Error::other)?;
+        let (mut rows, standing) = self.state.snapshot().map_err(io::Error::other)?;
+        if planted(Bug::SnapshotOfLiveRows) {
+            rows = self.state.live();
+        }
         let meta = SnapshotMeta { last_log_id: standing.last, last_membership: standing.membership };
         Ok(SnapshotOf::<Types, SnapshotData> { meta, snapshot: SnapshotData::Own(Arc::new(rows)) })
     }
@@ -156,7 +160,10 @@ fn apply_one(tx: &mut Tx<'_>, proposal: &Proposal) -> benteng_meta::Result<Appli
     // Gateways decode what they are about to propose, so this fails on damage or a newer version only.
     let mut envelope: Envelope = codec::decode(&proposal.envelope)?;
     envelope.stamp = proposal.stamp;
-    let outcome = benteng_meta::apply::apply(tx, &envelope)?;
+    let outcome = match benteng_meta::apply::apply(tx, &envelope) {
+        Err(e) if planted(Bug::BrokenStateRejects) => Err(benteng_meta::Rejection::Invalid(e.to_string())),
+        outcome => outcome?,
+    };
     Ok(Applied::Outcome(Box::new(outcome)))
 }
 
@@ -238,7 +245,9 @@ impl RaftSnapshotBuilder<Types> for Machine {
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, SnapshotData>, io::Error> {
         // Capture first, read A from the capture, then flush: flushed >= A (S4).
         let snapshot = self.own_snapshot()?;
-        self.state.flush().await.map_err(io::Error::other)?;
+        if !planted(Bug::PurgedBeforeFlush) {
+            self.state.flush().await.map_err(io::Error::other)?;
+        }
         Ok(snapshot)
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use benteng_host::planted::{Bug, planted};
 use benteng_host::{Mono, timeout};
 use benteng_meta::apply::chunks_of;
 use benteng_meta::ids::*;
@@ -64,6 +65,7 @@ pub(crate) async fn propose(
     match outcome {
         Tried::Done(outcome) => Ok(outcome?),
         Tried::NotDone(why) => Err(unavailable(inner, started, why)),
+        Tried::Unknown(why) if planted(Bug::TimeoutIsFailure) => Err(unavailable(inner, started, why)),
         Tried::Unknown(why) => {
             benteng_host::probe("proposal_settled");
             settle(inner, id, chunks, started, why).await
@@ -237,7 +239,10 @@ async fn forward(inner: &Inner, leader: NodeId, envelopes: Vec<Bytes>) -> Vec<Wi
 /// The leader's side: stamps the commands and hands them to Raft as one batch.
 pub(crate) async fn submit(inner: &Inner, envelopes: Vec<Bytes>) -> Vec<WireAnswer> {
     let count = envelopes.len();
-    let stamp = inner.clock.now(&*inner.host.clock);
+    let mut stamp = inner.clock.now(&*inner.host.clock);
+    if planted(Bug::StampByWallClock) {
+        stamp = SiteTime(inner.host.clock.wall().0);
+    }
     let proposals = envelopes.into_iter().map(|envelope| Proposal { stamp, envelope });
     let mut results = match inner.raft.client_write_many(proposals).await {
         Ok(results) => results,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use benteng_host::planted::{Bug, planted};
 use benteng_host::{Batch, Host, Kv, KvView, Op, Visit, prefix_end};
 use benteng_keys::{RootKey, ValueOpener, ValueSealer};
 use benteng_meta::codec::{self, Versioned};
@@ -102,7 +103,10 @@ async fn draw_salt(
         }
         Visit::Continue(())
     })?;
-    let salt = benteng_host::random_array(&*host.random);
+    let mut salt = benteng_host::random_array(&*host.random);
+    if planted(Bug::ValueSaltReused) {
+        salt = [1; 32];
+    }
     let mut batch = Batch::default();
     batch.put([&[SALT][..], &next.to_be_bytes()].concat(), salt.to_vec());
     kv.write(batch).await?;
@@ -253,6 +257,9 @@ impl State {
     /// Begins to receive a snapshot under a prefix of its own (S5): one that nothing was written under.
     pub(crate) fn begin_install(&self) -> u32 {
         let mut installs = self.installs();
+        if planted(Bug::InstalledOverLiveRows) {
+            return self.installation.load(Ordering::Acquire);
+        }
         installs.issued += 1;
         let fresh = installs.issued;
         installs.begun.insert(fresh);
@@ -295,7 +302,9 @@ impl State {
     ) -> benteng_host::Result<()> {
         let mut changes = Batch::default();
         for (key, value) in rows {
-            changes.put(key, value);
+            if !planted(Bug::SequenceNotCarried) || key != benteng_meta::key::clock() {
+                changes.put(key, value);
+            }
         }
         let mut batch = Batch::default();
         self.seal_rows(&rows_prefix(self.group, fresh), changes, &mut batch);
@@ -324,7 +333,9 @@ impl State {
         let mut batch = Batch::default();
         self.put_applied(fresh, &standing, &mut batch);
         self.kv.write(batch).await?;
-        self.kv.flush().await?;
+        if !planted(Bug::SwitchUnflushed) {
+            self.kv.flush().await?;
+        }
         self.installation.store(fresh, Ordering::Release);
         self.set_standing(standing);
         benteng_host::probe("snapshot_switched");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use benteng_host::planted::{Bug, planted, planted_one_in};
 use benteng_host::{Mono, probe, sleep};
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -219,7 +220,7 @@ impl Writer {
             self.roll(bytes).await;
         }
         for flying in self.work.backlog.drain(..whole) {
-            if flying.append.claimed {
+            if flying.append.claimed && !planted(Bug::ClaimOmitted) {
                 self.work.unclaimed.push_back(flying);
             } else {
                 flying.finish();
@@ -239,21 +240,29 @@ impl Writer {
     /// Writes behind the last record and syncs; `next` is where the records end.
     async fn write(&mut self, parts: Vec<Bytes>, next: (u64, u64)) {
         let mut wait = STALL_MIN;
+        let early = planted(Bug::LateJoinersAcknowledged) && self.active.file.sync_data().await.is_ok();
         // The very same bytes at the same place until there is room: another batch under
         // the same record numbers would put two plaintexts under one nonce (K1).
         loop {
             match self.active.file.write_at(self.active.next.0, parts.clone()).await {
-                Err(e) if e.is_full() => self.stall(&mut wait).await,
+                Err(e) if e.is_full() && !planted(Bug::FullIsFatal) => self.stall(&mut wait).await,
                 result => break must(&self.ground.host, result).await,
             }
         }
         self.stats.set_stalled(false);
         let began = self.ground.host.clock.now();
-        must(&self.ground.host, self.active.file.sync_data().await).await;
+        if !early && !planted(Bug::FsyncSkipped) && !planted_one_in(Bug::FsyncSkippedOneInTen, 10) {
+            let mut synced = self.active.file.sync_data().await;
+            if synced.is_err() && planted(Bug::FailedSyncRetried) {
+                synced = self.active.file.sync_data().await;
+            }
+            must(&self.ground.host, synced).await;
+        }
         self.stats.synced(self.ground.host.clock.now().since(began));
         self.active.next = next;
         self.segment.set_extent(self.active.closed(), false);
-        self.work.claim_due = Some(self.ground.host.clock.now() + self.ground.options.claim_after);
+        let due = self.ground.host.clock.now() + self.ground.options.claim_after;
+        self.work.claim_due = (!planted(Bug::ClaimOmitted)).then_some(due);
     }
 
     /// Waits for room (J6), a little longer each time.

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use benteng_consensus::GroupStatus;
+use benteng_host::planted::{Bug, planted};
 use benteng_host::{KvView, probe};
 use benteng_meta::ids::*;
 use benteng_meta::placement::{Candidate, plan};
@@ -60,7 +61,8 @@ fn voters_wanted(nodes: usize) -> usize {
 /// removed voter leaves when its seat can be taken, and three votes never become one by
 /// themselves (S8).
 fn members_wanted(nodes: &BTreeSet<NodeId>, now: &GroupStatus) -> Members {
-    let seats = voters_wanted(nodes.len()).max(if now.voters.len() >= 3 { 3 } else { 1 });
+    let least = if now.voters.len() >= 3 && !planted(Bug::VotersFall) { 3 } else { 1 };
+    let seats = voters_wanted(nodes.len()).max(least);
     let mut voters: BTreeSet<NodeId> = now.voters.intersection(nodes).copied().collect();
     let leaving: Vec<NodeId> = now.voters.difference(nodes).copied().collect();
     let caught_up = |node: &&NodeId| {
@@ -172,7 +174,7 @@ async fn void_floors(core: &Core, view: &dyn KvView, nodes: &BTreeMap<NodeId, No
         let Some(row) = row.filter(|row| !row.void && row.at.0.saturating_add(patience) < now.0) else {
             continue;
         };
-        if removal::any_dead(view, row.floor, query::clock(view)?.seq)? {
+        if !planted(Bug::FloorNeverVoided) && removal::any_dead(view, row.floor, query::clock(view)?.seq)? {
             probe("floor_voided");
             tracing::warn!(
                 node = node.0,

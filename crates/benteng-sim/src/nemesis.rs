@@ -182,8 +182,7 @@ impl Nemesis {
             if !self.is_down(node) && host.ending().is_some() {
                 let why = format!("{} ended: {:?}", name(node), host.ending());
                 self.probes.note(&why);
-                sim.crash(name(node));
-                host.kill();
+                site.kill(sim, node);
                 let back = self.for_a_while(now, 200, 2000);
                 self.down.push((node, back));
             }
@@ -191,18 +190,7 @@ impl Nemesis {
     }
 
     fn power_off(&mut self, sim: &mut Sim<'_>, site: &Site, node: u64, now: Duration) {
-        // turmoil says goodbye with a FIN; a machine without power does not.
-        let others: Vec<u64> = site.members().into_iter().filter(|other| *other != node).collect();
-        for other in &others {
-            sim.partition(name(node), name(*other));
-        }
-        sim.crash(name(node));
-        for other in &others {
-            sim.repair(name(node), name(*other));
-        }
-        if let Some(host) = site.machine(node) {
-            host.power_loss();
-        }
+        site.cut_power(sim, node);
         let back = self.for_a_while(now, 200, 4000);
         self.down.push((node, back));
     }
@@ -232,8 +220,7 @@ impl Nemesis {
         match fault {
             Fault::Kill => {
                 self.note(fault, &name(node));
-                sim.crash(name(node));
-                host.kill();
+                site.kill(sim, node);
                 let back = self.for_a_while(now, 100, 3000);
                 self.down.push((node, back));
             }
@@ -334,10 +321,7 @@ impl Nemesis {
                 self.down.push((node, back));
             } else {
                 self.probes.note(&format!("{} boots", name(node)));
-                if let Some(host) = site.machine(node) {
-                    host.gate.reopen();
-                }
-                sim.bounce(name(node));
+                site.boot(sim, node);
             }
         }
         for (a, b, until, fault) in std::mem::take(&mut self.cuts) {

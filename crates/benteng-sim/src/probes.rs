@@ -13,6 +13,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::witness::Facts;
 
+/// Rare branches that a hundred seeds must have reached.
+pub const PROBES: &[&str] = &["node_serves", "client_answered"];
+
 #[derive(Default)]
 struct Heard {
     counts: BTreeMap<String, u64>,

@@ -1,5 +1,6 @@
 //! Nodes, gateways, placement and the repair queue (rules O2, O3).
 
+use benteng_host::planted::{Bug, planted};
 use bytes::Bytes;
 
 use super::{Now, Step, removal};
@@ -177,6 +178,8 @@ fn switch_if_ready(tx: &mut Tx<'_>, group: PlacementGroup) -> Result<()> {
     let prefix = key::repairs(group);
     let short = tx.range::<RepairRow>(&prefix, &benteng_host::prefix_end(&prefix), usize::MAX)?;
     let lacking = short.iter().any(|(_, row)| row.missing.iter().any(|node| target.contains(node)));
+    let (all_filled, lacking) =
+        (all_filled || planted(Bug::SwitchBeforeFilled), lacking && !planted(Bug::SwitchWhileLacking));
     if all_filled && !lacking {
         // Copies on nodes that leave the group are nobody's any more.
         for (row_key, mut repair) in short {
@@ -232,7 +235,8 @@ pub(super) fn count_copies(
             live.iter().enumerate().any(|(i, (id, counts))| id == node && *counts && mask & (1 << i) != 0)
         };
         let lacking: Vec<NodeId> = wanted.iter().copied().filter(|node| !holds(node)).collect();
-        if wanted.len() - lacking.len() < usize::from(site.copies_min) {
+        let copies_min = if planted(Bug::OneCopyEnough) { 1 } else { usize::from(site.copies_min) };
+        if wanted.len() - lacking.len() < copies_min {
             replace.push(sequence);
         } else if !lacking.is_empty() {
             missing.push((chunk, lacking));
