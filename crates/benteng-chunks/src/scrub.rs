@@ -40,9 +40,9 @@ impl Store {
                 return Ok(done);
             }
             for (id, frames, len) in page {
-                match self.read(id, 0..frames).await {
+                let frames = if planted(Bug::ScrubBlind) { 0..0 } else { 0..frames };
+                match self.read(id, frames).await {
                     Ok(_) => {}
-                    Err(Error::Corrupt { .. }) if planted(Bug::ScrubBlind) => {}
                     Err(Error::Corrupt { .. }) => done.corrupt.push(id),
                     // Removed meanwhile.
                     Err(Error::NotFound { .. }) => {}

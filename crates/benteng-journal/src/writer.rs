@@ -245,7 +245,7 @@ impl Writer {
         // the same record numbers would put two plaintexts under one nonce (K1).
         loop {
             match self.active.file.write_at(self.active.next.0, parts.clone()).await {
-                Err(e) if e.is_full() && !planted(Bug::FullIsFatal) => self.stall(&mut wait).await,
+                Err(e) if e.is_full() => self.stall(&mut wait).await,
                 result => break must(&self.ground.host, result).await,
             }
         }
@@ -325,6 +325,7 @@ impl Writer {
                     self.stats.set_stalled(false);
                     break self.switch(active);
                 }
+                Err(full) if planted(Bug::FullIsFatal) => must(&self.ground.host, Err(full)).await,
                 Err(_full) => self.stall(&mut wait).await,
             }
             self.take_requests();

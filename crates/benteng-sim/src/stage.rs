@@ -142,6 +142,9 @@ impl Stage {
     pub(crate) fn form(&mut self) -> Played {
         self.until("the site is formed", 60, |stage| stage.site.formed())?;
         self.until("every group has three holders", 60, |stage| stage.is_whole())?;
+        self.until("three vote", 60, |stage| {
+            stage.site.running().iter().all(|node| node.group().status().voters.len() == 3)
+        })?;
         let put = Ask::Put { key: "pertama".into(), value: 1, len: 20, create: false, tag: None, pause: 0 };
         for _ in 0..50 {
             if matches!(self.ask(1, put.clone())?, Some(Say::Put(_))) {

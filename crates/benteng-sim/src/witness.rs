@@ -70,6 +70,11 @@ impl Facts {
             "chunk_kept" | "chunk_going" | "chunk_gone" | "chunk_found" | "chunks_found" => {
                 self.chunk(what, of, value);
             }
+            "group_switched" => {
+                if value != 0 {
+                    self.broken.push(format!("O3: placement group {of} switched before its target held all"));
+                }
+            }
             "chunk_acknowledged" => {
                 let copies = self.copies.get(&value).map_or(0, BTreeSet::len);
                 if copies < self.copies_min {

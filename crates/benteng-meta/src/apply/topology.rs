@@ -1,6 +1,7 @@
 //! Nodes, gateways, placement and the repair queue (rules O2, O3).
 
 use benteng_host::planted::{Bug, planted};
+use benteng_host::witness;
 use bytes::Bytes;
 
 use super::{Now, Step, removal};
@@ -178,9 +179,10 @@ fn switch_if_ready(tx: &mut Tx<'_>, group: PlacementGroup) -> Result<()> {
     let prefix = key::repairs(group);
     let short = tx.range::<RepairRow>(&prefix, &benteng_host::prefix_end(&prefix), usize::MAX)?;
     let lacking = short.iter().any(|(_, row)| row.missing.iter().any(|node| target.contains(node)));
-    let (all_filled, lacking) =
-        (all_filled || planted(Bug::SwitchBeforeFilled), lacking && !planted(Bug::SwitchWhileLacking));
-    if all_filled && !lacking {
+    let (filled, complete) = (planted(Bug::SwitchBeforeFilled), planted(Bug::SwitchWhileLacking));
+    if (all_filled || filled) && (!lacking || complete) {
+        // States that the move ended rightly, for the simulator (O3).
+        witness("group_switched", group.0.into(), || u128::from(!all_filled || lacking));
         // Copies on nodes that leave the group are nobody's any more.
         for (row_key, mut repair) in short {
             repair.missing.retain(|node| target.contains(node));

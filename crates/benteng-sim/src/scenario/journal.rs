@@ -97,8 +97,11 @@ fn damage_is_not_cut(stage: &mut Stage) -> Played {
         stage.put(leader, "kunci", 110 + n, 4000)?;
     }
     stage.ms(500)?;
-    stage.machine(one)?.disk.flip(&path, end - 1500, 1);
-    // The header of the record behind it as well: neither may hide the claims that follow.
+    // A bit in each sixteen bytes of a record's length: one of them is in a header.
+    let disk = stage.machine(one)?.disk.clone();
+    for back in (500..5500).step_by(16) {
+        disk.flip(&path, end - back, 1);
+    }
     stage.restart(one)?;
     stage.refuses(one)?;
     replaced(stage, one)
@@ -126,8 +129,9 @@ fn a_flip_in_an_idle_journal(stage: &mut Stage) -> Played {
         last = now;
     }
     let (path, end) = last;
-    let from = end.saturating_sub(400);
-    stage.machine(one)?.disk.flip(&path, from, 4);
+    // The claim is a header of 64 bytes; before it ends the body of the last record that anybody was told of.
+    let at = end.next_multiple_of(16) - 64 - 24;
+    stage.machine(one)?.disk.flip(&path, at, 4);
     stage.restart(one)?;
     stage.refuses(one)?;
     replaced(stage, one)
