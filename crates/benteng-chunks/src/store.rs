@@ -151,6 +151,7 @@ impl Store {
         }
         match self.pipeline.run(work).await? {
             Outcome::Done => {
+                probe("chunk_durable");
                 witness("chunk_kept", self.id.0.as_u128(), || id.folded());
                 Ok(())
             }

@@ -72,7 +72,7 @@ impl Machine {
 
     /// The state cannot be read: no replica may answer from it. Forget it and stop; the next
     /// start rebuilds it from log and peers (S6).
-    async fn broken(&self, e: benteng_meta::Error) -> io::Error {
+    pub(crate) async fn broken(&self, e: &(dyn std::fmt::Display + Sync)) -> io::Error {
         let why = format!("S6: the state cannot be read: {e}; it is dropped and rebuilt at the next start");
         if let Err(e) = self.state.forget().await {
             tracing::error!(error = %e, "the damaged state could not be dropped");
@@ -98,7 +98,7 @@ impl Machine {
         let live = self.state.live();
         let (changes, answers, seq) = match apply_all(&live, &batch, &mut standing) {
             Ok(done) => done,
-            Err(e) => return Err(self.broken(e).await),
+            Err(e) => return Err(self.broken(&e).await),
         };
         assert_eq!(standing.last, Some(last), "I6: the last entry of a batch is the last applied");
         if let Err(e) = self.state.commit(changes, standing).await {

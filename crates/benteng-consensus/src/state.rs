@@ -2,7 +2,7 @@
 //! and sealed (K1). Readers see plain keys and plain values through [`Rows`].
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use benteng_host::planted::{Bug, planted};
@@ -58,6 +58,8 @@ pub(crate) struct State {
     installation: AtomicU32,
     installs: Mutex<Installs>,
     standing: RwLock<Standing>,
+    /// A row could not be opened, by whoever read it (S6).
+    damaged: Arc<AtomicBool>,
 }
 
 /// Installations that are not switched to. A number is used once in a process: who receives a
@@ -136,6 +138,7 @@ impl State {
             installation: AtomicU32::new(0),
             installs: Mutex::default(),
             standing: RwLock::default(),
+            damaged: Arc::default(),
         };
         if let Some(row) = state.own::<AppliedRow>("applied")? {
             state.installation.store(row.installation, Ordering::Release);
@@ -192,7 +195,16 @@ impl State {
     /// The rows as they are now: what `apply` reads. Only the apply task may use it.
     pub(crate) fn live(&self) -> Rows {
         let view: Arc<dyn KvView> = self.kv.clone();
-        Rows { view, prefix: self.rows_prefix(), opener: self.opener.clone() }
+        self.rows(view, self.rows_prefix())
+    }
+
+    fn rows(&self, view: Arc<dyn KvView>, prefix: Bytes) -> Rows {
+        Rows { view, prefix, opener: self.opener.clone(), damaged: self.damaged.clone() }
+    }
+
+    /// Whether somebody met a row that does not open: this state answers nobody any more (S6).
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Acquire)
     }
 
     /// The rows as of now, unaffected by what is applied later, with where they stand.
@@ -205,7 +217,10 @@ impl State {
             None => (0, Standing::default()),
             Some(sealed) => {
                 let bad = |why: String| benteng_meta::Error::Decode { what: AppliedRow::WHAT, why };
-                let plain = self.opener.open(&key, &sealed).map_err(|e| bad(e.to_string()))?;
+                let plain = self.opener.open(&key, &sealed).map_err(|e| {
+                    self.damaged.store(true, Ordering::Release);
+                    bad(e.to_string())
+                })?;
                 let row: AppliedRow = codec::decode(&plain)?;
                 let membership = row.membership.try_into().map_err(bad)?;
                 let last = row.last.map(LogId::from);
@@ -213,7 +228,7 @@ impl State {
             }
         };
         let prefix = rows_prefix(self.group, installation);
-        Ok((Rows { view, prefix, opener: self.opener.clone() }, standing))
+        Ok((self.rows(view, prefix), standing))
     }
 
     fn seal_rows(&self, prefix: &[u8], batch: Batch, out: &mut Batch) {
@@ -371,6 +386,7 @@ pub(crate) struct Rows {
     view: Arc<dyn KvView>,
     prefix: Bytes,
     opener: Arc<ValueOpener>,
+    damaged: Arc<AtomicBool>,
 }
 
 impl Rows {
@@ -379,7 +395,10 @@ impl Rows {
     }
 
     fn open(&self, full: &[u8], sealed: &[u8]) -> benteng_host::Result<Bytes> {
-        let damaged = |e| std::io::Error::new(std::io::ErrorKind::InvalidData, e);
+        let damaged = |e| {
+            self.damaged.store(true, Ordering::Release);
+            std::io::Error::new(std::io::ErrorKind::InvalidData, e)
+        };
         self.opener
             .open(full, sealed)
             .map_err(|e| benteng_host::Error::new("open", "a row of the state", damaged(e)))

@@ -1,6 +1,6 @@
 //! AES-256-GCM and HKDF-SHA256: the one way we call ring.
 
-use crc_fast::{CrcAlgorithm, checksum};
+use crc_fast::{CrcAlgorithm, Digest};
 use ring::aead::{self, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf;
 
@@ -29,7 +29,11 @@ impl Cipher {
             let nothing = Nonce::assume_unique_for_key([0xff; NONCE]);
             let print = self.0.seal_in_place_separate_tag(nothing, Aad::empty(), &mut []);
             let print = print.map(|tag| tag.as_ref().to_vec()).unwrap_or_default();
-            let sum = |parts: &[&[u8]]| checksum(CrcAlgorithm::Crc64Nvme, &parts.concat());
+            let sum = |parts: &[&[u8]]| {
+                let mut digest = Digest::new(CrcAlgorithm::Crc64Nvme);
+                parts.iter().for_each(|part| digest.update(part));
+                digest.finalize()
+            };
             u128::from(sum(&[&print, &nonce])) << 64 | u128::from(sum(&[aad, in_out]))
         });
         let tag = self

@@ -292,6 +292,7 @@ async fn upload(
     for (number, piece) in (1..).map(PartNumber).zip(pieces.iter().filter(|piece| !piece.is_empty())) {
         let options = PutOptions { length: Some(piece.len() as u64), ..PutOptions::default() };
         let done = objects.put_part(bucket, key, id, number, options, sliced(piece)).await.map_err(failed)?;
+        benteng_host::probe("part_committed");
         parts.push(ListedPart { number, etag: done.etag, checksum: None });
     }
     let complete = || objects.complete_upload(bucket, key, id, parts.clone(), None, Condition::default());

@@ -134,7 +134,7 @@ impl Visit for Line {
 /// Whether anybody here listens to it. Spans are nobody's business: openraft alone makes thousands a second.
 fn is_heard(meta: &Metadata<'_>) -> bool {
     let own = || *meta.level() <= Level::INFO && meta.target().starts_with("benteng");
-    meta.is_event() && (matches!(meta.target(), "probe" | "witness") || own())
+    !meta.is_span() && (matches!(meta.target(), "probe" | "witness") || own())
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Probes {

@@ -82,10 +82,18 @@ pub fn run(seed: u64, scale: Scale, probes: &Probes) -> Report {
     let read = Arc::new(AtomicBool::new(false));
     let done = Arc::new(AtomicBool::new(false));
     let clients = SimHost::new("clients", seed);
-    let asking = Asking { seed, scale, seats: site.seats.clone(), pause: plan.pause, record: record.clone() };
+    let nemesis = Nemesis::new(stream(seed, "nemesis"), probes.clone(), &plan);
+    let asking = Asking {
+        seed,
+        scale,
+        seats: site.seats.clone(),
+        pause: plan.pause,
+        burst: nemesis.burst.clone(),
+        record: record.clone(),
+    };
     spawn_clients(&mut sim, &clients, asking, (&stop, &read, &done));
     let mut driver = Driver {
-        nemesis: Nemesis::new(stream(seed, "nemesis"), probes.clone(), &plan),
+        nemesis,
         probes: probes.clone(),
         watch: Watch::new(probes.clone()),
         next: Duration::ZERO,
@@ -98,19 +106,30 @@ pub fn run(seed: u64, scale: Scale, probes: &Probes) -> Report {
         driver.nemesis.begin(now, &plan);
         driver.work(&mut sim, &site, scale.work);
         driver.nemesis.heal(&mut sim, &site);
-        driver.settle(&mut sim, &site, Duration::from_secs(20));
+        driver.settle(&mut sim, &site, Duration::from_secs(10));
         let now = sim.elapsed();
         driver.nemesis.power_off_all(&mut sim, &site, now);
-        driver.settle(&mut sim, &site, Duration::from_secs(20));
-        stop.store(true, Ordering::Release);
         driver.settle(&mut sim, &site, Duration::from_secs(10));
+        stop.store(true, Ordering::Release);
+        driver.settle(&mut sim, &site, Duration::from_secs(5));
         read.store(true, Ordering::Release);
         driver.until(&mut sim, &site, "every key is read", Duration::from_secs(120), || {
             done.load(Ordering::Acquire)
         });
         driver.converge(&mut sim, &site);
+        if plan.rot.is_some() && driver.watch.violations.is_empty() {
+            // Every copy is read again meanwhile; what was damaged is made good.
+            driver.settle(&mut sim, &site, 2 * plan.scrub);
+            driver.until(&mut sim, &site, "no copy is damaged", Duration::from_secs(60), || {
+                site.running().iter().all(|node| node.store().quarantined().is_empty())
+            });
+            driver.converge(&mut sim, &site);
+        }
     }
     let mut violations = driver.watch.violations;
+    if violations.is_empty() && probes.facts(|facts| facts.entries()) == 0 {
+        violations.push("the nodes stated no facts: nobody would see what they break".to_owned());
+    }
     violations.extend(record.violations());
     violations.extend(judge(&record.operations()));
     Report {
@@ -132,6 +151,7 @@ struct Asking {
     scale: Scale,
     seats: Seats,
     pause: Duration,
+    burst: Arc<AtomicBool>,
     record: Record,
 }
 
@@ -153,6 +173,7 @@ fn spawn_clients(
             record: asking.record.clone(),
             next: 0,
             pause: asking.pause,
+            burst: asking.burst.clone(),
         };
         let working = (1..=asking.scale.clients).map(|number| {
             let stop = stop.clone();

@@ -38,6 +38,9 @@ impl Scenario {
     pub fn play(&self, seed: u64, probes: &Probes) -> Result<(), String> {
         let mut stage = Stage::new(seed, &(self.plan)(), probes);
         let played = stage.form().and_then(|()| (self.play)(&mut stage));
+        if played.is_ok() && probes.facts(|facts| facts.entries()) == 0 {
+            return Err("the nodes stated no facts: nobody would see what they break".to_owned());
+        }
         // What was seen first explains what followed.
         match stage.watch.violations.into_iter().next() {
             Some(first) => Err(first),

@@ -254,7 +254,17 @@ async fn boot(
     }
     shared.running.lock().unwrap_or_else(PoisonError::into_inner).insert(node, started.clone());
     benteng_host::probe("node_serves");
-    door::serve(host, started.objects()).await
+    let serving = Box::pin(door::serve(host.clone(), started.objects()));
+    let failing = Box::pin(async {
+        loop {
+            // As the real process does: without Raft a node only looks alive.
+            benteng_host::sleep(&*host.clock, Duration::from_millis(500)).await;
+            if let Some(why) = started.group().failed() {
+                return Err(why);
+            }
+        }
+    });
+    futures::future::select(serving, failing).await.factor_first().0
 }
 
 /// The first node forms the site; the others are let in by one that serves.

@@ -1,5 +1,6 @@
 //! Clients: each asks one node after another, one thing at a time, and remembers what it was told.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -79,6 +80,8 @@ pub(crate) struct Client {
     pub next: u64,
     /// The longest pause between two operations.
     pub pause: Duration,
+    /// No pauses while it is set.
+    pub burst: Arc<AtomicBool>,
 }
 
 /// How long a client waits for an answer.
@@ -117,7 +120,9 @@ impl Client {
             let node = self.rng.random_range(0..self.seats.count());
             self.one(&host, at, node, &mut seen).await;
             let pause = self.rng.random_range(0..=u64::try_from(self.pause.as_micros()).unwrap_or(0));
-            benteng_host::sleep(&*host.clock, Duration::from_micros(pause)).await;
+            if !self.burst.load(Ordering::Acquire) {
+                benteng_host::sleep(&*host.clock, Duration::from_micros(pause)).await;
+            }
         }
     }
 

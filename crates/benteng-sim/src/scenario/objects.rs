@@ -139,7 +139,8 @@ fn a_move_waits_for_the_queue(stage: &mut Stage) -> Played {
     let slow = Duration::from_millis(300)..=Duration::from_millis(600);
     let disk = stage.machine(fresh)?.disk.clone();
     disk.set_latency(Duration::ZERO..=Duration::ZERO, slow);
-    for n in 0..60 {
+    stage.until("the fresh node serves", 60, |stage| stage.site.node(fresh).is_some())?;
+    for n in 0..40 {
         stage.put(leader, &format!("kunci-{}", 100 + n), 800 + n, 60_000)?;
     }
     disk.set_latency(Duration::ZERO..=Duration::ZERO, Duration::ZERO..=Duration::ZERO);

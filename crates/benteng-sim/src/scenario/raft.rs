@@ -30,6 +30,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario::new("s2_apply_ahead_of_the_journal", &[Bug::AppliedAheadOfLog], apply_ahead_of_the_journal),
     Scenario::new("s3_a_log_that_is_gone", &[Bug::StartUnchecked], a_log_that_is_gone),
     Scenario::new("s6_a_damaged_state_is_rebuilt", &[Bug::BrokenStateRejects], a_damaged_state_is_rebuilt),
+    Scenario::new("s6_a_row_that_only_readers_touch", &[Bug::DamagedRowStays], a_row_that_only_readers_touch),
     Scenario::new("s7_another_recovery_epoch", &[Bug::EpochIgnored], another_recovery_epoch),
     Scenario::new("s8_three_votes_stay_three", &[Bug::VotersFall], three_votes_stay_three),
 ];
@@ -177,6 +178,37 @@ fn a_damaged_state_is_rebuilt(stage: &mut Stage) -> Played {
     match machine.ending() {
         Some(_) => replaced(stage, one),
         None => stage.converges(),
+    }
+}
+
+/// Nothing applies to the damaged rows: a read must not fail for ever.
+fn a_row_that_only_readers_touch(stage: &mut Stage) -> Played {
+    stage.put(1, "kunci", 100, 3000)?;
+    stage.converges()?;
+    let (_, one, _) = stage.followers()?;
+    let machine = stage.machine(one)?;
+    // Key rows and blob rows: what is nobody's business but a reader's.
+    let tables = [key::table(key::Table::Object), key::table(key::Table::Blob)];
+    let rows = |key: &[u8]| {
+        key.first() == Some(&b's')
+            && tables.iter().any(|table| key.get(9..).is_some_and(|row| row.starts_with(table)))
+    };
+    for _ in 0..50 {
+        machine.kv.flip(&mut stage.rng, rows);
+    }
+    stage.ask(one, Ask::Get { key: "kunci".into(), pause: 0 })?;
+    match stage.ends(one, 10)? {
+        Ending::Stopped(why) if why.contains("S6") => {}
+        other => broken!("S6: a row that cannot be read, and then {other:?}"),
+    }
+    stage.restart(one)?;
+    let machine = stage.machine(one)?;
+    stage.until("it starts or refuses", 30, |stage| {
+        stage.site.node(one).is_some() || machine.ending().is_some()
+    })?;
+    match machine.ending() {
+        Some(_) => replaced(stage, one),
+        None => stage.reads(one, "kunci", 100),
     }
 }
 
