@@ -61,8 +61,7 @@ fn voters_wanted(nodes: usize) -> usize {
 /// removed voter leaves when its seat can be taken, and three votes never become one by
 /// themselves (S8).
 fn members_wanted(nodes: &BTreeSet<NodeId>, now: &GroupStatus) -> Members {
-    let least = if now.voters.len() >= 3 && !planted(Bug::VotersFall) { 3 } else { 1 };
-    let seats = voters_wanted(nodes.len()).max(least);
+    let seats = voters_wanted(nodes.len()).max(if now.voters.len() >= 3 { 3 } else { 1 });
     let mut voters: BTreeSet<NodeId> = now.voters.intersection(nodes).copied().collect();
     let leaving: Vec<NodeId> = now.voters.difference(nodes).copied().collect();
     let caught_up = |node: &&NodeId| {
@@ -81,6 +80,9 @@ fn members_wanted(nodes: &BTreeSet<NodeId>, now: &GroupStatus) -> Members {
     if voters.len().is_multiple_of(2) {
         // Not all seats can be taken yet: those who vote now go on alone.
         voters = now.voters.clone();
+    }
+    if planted(Bug::VotersFall) && nodes.len() < 3 {
+        voters.retain(|voter| Some(*voter) == now.leader);
     }
     let learners = nodes.difference(&voters).copied().collect();
     Members { voters, learners }

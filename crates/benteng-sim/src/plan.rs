@@ -54,7 +54,7 @@ impl Plan {
     /// Draws one for a run whose work lasts `work`.
     pub(crate) fn draw(rng: &mut SimRng, work: Duration) -> Plan {
         let mut pick = |of: &[u64]| of[rng.random_range(0..of.len())];
-        let tick = ms(pick(&[1, 2, 2, 5, 5]));
+        let tick = ms(pick(&[1, 2, 5, 5]));
         let log_keep = pick(&[60, 150, 300]);
         let log_segment = pick(&[256 << 10, 512 << 10, 2 << 20]);
         let chunk_segment = pick(&[9 << 20, 12 << 20, 24 << 20]);

@@ -36,7 +36,7 @@ pub struct Scale {
 
 impl Default for Scale {
     fn default() -> Scale {
-        Scale { nodes: 3, clients: 6, keys: 12, work: Duration::from_secs(60) }
+        Scale { nodes: 3, clients: 6, keys: 12, work: Duration::from_secs(40) }
     }
 }
 

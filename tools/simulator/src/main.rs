@@ -57,7 +57,7 @@ struct Args {
     #[arg(long, value_name = "BUG")]
     bug: Option<String>,
     /// Seconds of work under faults, in simulated time.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 40)]
     work: u64,
     /// Processes at once; 0: one per core.
     #[arg(long, default_value_t = 0)]

@@ -53,7 +53,7 @@ impl Try {
 }
 
 /// Tries until each bug is caught once, or its tries are used up.
-fn run(tries: Vec<Try>, args: &Args, caught: &mut BTreeMap<Bug, Caught>) -> Result<()> {
+fn run(tries: &[Try], args: &Args, caught: &mut BTreeMap<Bug, Caught>) -> Result<()> {
     let mut pool = Pool::new(args.jobs, HANG)?;
     let mut waiting: VecDeque<usize> = (0..tries.len()).collect();
     let bar = indicatif::ProgressBar::new_spinner();
@@ -98,11 +98,12 @@ pub(crate) fn catch(args: &Args) -> Result<ExitCode> {
             }
         }
     }
-    run(tries, args, &mut caught)?;
+    run(&tries, args, &mut caught)?;
     for bug in bugs.iter().filter(|_| !args.scripts_only) {
         if !caught.contains_key(bug) {
             let one = |seed| Try::of(*bug, format!("seed {seed}"), seed, seeds::one(seed, args), false);
-            run((1..=args.tries).map(one).collect(), args, &mut caught)?;
+            let tries: Vec<Try> = (1..=args.tries).map(one).collect();
+            run(&tries, args, &mut caught)?;
         }
     }
     say(&bugs, &caught, args)

@@ -230,6 +230,14 @@ fn absorb_checkpoint(index: &mut Index, opened: &Opened) -> LogOpened {
     LogOpened { fresh: opened.fresh, watermark }
 }
 
+/// Answers for the entries up to `last`, if they still stand in the log, and states that (I1).
+fn answer(store: Uuid, last: Option<u64>, flushed: IOFlushed<Types>) {
+    if let Some(last) = last {
+        witness("log_kept", store.as_u128(), || u128::from(last) + 1);
+    }
+    flushed.io_completed(Ok(()));
+}
+
 /// Tells openraft and the waiting what has become durable, in order (J1).
 async fn complete(shared: std::sync::Weak<Shared>, mut receiver: mpsc::Receiver<Completion>) {
     while let Some(Completion { pending, ticket, first, flushed }) = receiver.recv().await {
@@ -240,14 +248,12 @@ async fn complete(shared: std::sync::Weak<Shared>, mut receiver: mpsc::Receiver<
                 let mut index = shared.index.lock().unwrap_or_else(PoisonError::into_inner);
                 index.settle(first, ticket, &places, shared.cache_bytes);
                 let last = first + (places.len() as u64).saturating_sub(1);
-                if index.slot(last).is_some_and(|slot| slot.ticket == ticket) {
-                    witness("log_kept", shared.store.as_u128(), || u128::from(last) + 1);
-                }
+                let stands = index.slot(last).is_some_and(|slot| slot.ticket == ticket);
                 drop(index);
                 shared.durable.send_modify(|durable| *durable = ticket.max(*durable));
                 benteng_host::probe("raft_append_durable");
                 if let Some(flushed) = flushed {
-                    flushed.io_completed(Ok(()));
+                    answer(shared.store, stands.then_some(last), flushed);
                 }
             }
             // The journal has stopped; it aborts by itself on what it cannot survive (J6).
@@ -319,12 +325,14 @@ impl RaftLogStorage<Types> for LogStore {
         // Answered only when a later record claims it (J3): else one flipped bit forgets a vote.
         if planted(Bug::VoteDropped) {
             self.index().vote = Some(*vote);
-            return Ok(self.state_kept(vote));
+            self.state_kept(vote);
+            return Ok(());
         }
         let pending = self.shared.journal.submit_claimed(vec![records::vote(vote)]).await.map_err(failed)?;
         self.index().vote = Some(*vote);
         if planted(Bug::VoteUnsynced) {
-            return Ok(self.state_kept(vote));
+            self.state_kept(vote);
+            return Ok(());
         }
         pending.await.map_err(failed)?;
         self.state_kept(vote);
@@ -357,7 +365,8 @@ impl RaftLogStorage<Types> for LogStore {
         let early = if planted(Bug::AppendUnsynced) { flushed.take() } else { None };
         let completion = Completion { pending, ticket, first, flushed };
         let sent = self.shared.completions.send(completion).await;
-        early.into_iter().for_each(|early| early.io_completed(Ok(())));
+        let last = self.index().last().map(|last| last.index);
+        early.into_iter().for_each(|early| answer(self.shared.store, last, early));
         sent.map_err(|_| io::Error::other("the log has stopped"))
     }
 

@@ -11,7 +11,7 @@ use crate::plan::Plan;
 use crate::stage::{Played, Stage, broken};
 
 pub(super) const ALL: &[Scenario] = &[
-    Scenario::new("i1_two_slow_disks", &[Bug::OneCopyEnough], two_slow_disks),
+    Scenario::new("i1_two_full_disks", &[Bug::OneCopyEnough], two_full_disks),
     Scenario::new("i2_a_condition_decides", &[Bug::PreconditionForgotten], a_condition_decides),
     Scenario::new("i4_a_damaged_copy_is_not_the_last", &[Bug::DamageIsFinal], a_damaged_copy_is_not_the_last),
     Scenario::new("i4_the_scrub_finds_and_repairs", &[Bug::ScrubBlind], the_scrub_finds_and_repairs)
@@ -28,22 +28,27 @@ fn scrubbing() -> Plan {
     Plan { scrub: Duration::from_secs(20), ..Plan::calm() }
 }
 
-/// A write may be answered when two copies are durable, and the hedge does not change that.
-fn two_slow_disks(stage: &mut Stage) -> Played {
+/// Two of three disks take no chunk: one durable copy is not enough, however long the client waits.
+fn two_full_disks(stage: &mut Stage) -> Played {
     let (leader, one, other) = stage.followers()?;
+    stage.put(leader, "kunci", 699, 60_000)?;
+    stage.converges()?;
     for node in [one, other] {
-        let slow = Duration::from_millis(1200)..=Duration::from_millis(1500);
-        stage.machine(node)?.disk.set_latency(Duration::ZERO..=Duration::ZERO, slow);
+        let disk = stage.machine(node)?.disk.clone();
+        let used: u64 = disk.sizes().into_iter().map(|(_, bytes)| bytes).sum();
+        disk.set_capacity(Some(used * 100 / 98));
     }
-    for n in 0..3 {
-        stage.put(leader, "kunci", 700 + n, 60_000)?;
+    stage.ms(1000)?;
+    let ask = Ask::Put { key: "kunci".into(), value: 700, len: 60_000, create: false, tag: None, pause: 0 };
+    match stage.ask(leader, ask)? {
+        Some(Say::Failed(_)) => {}
+        other => broken!("I1: a write that two of three disks refused was answered {other:?}"),
     }
     for node in [one, other] {
-        stage
-            .machine(node)?
-            .disk
-            .set_latency(Duration::ZERO..=Duration::ZERO, Duration::ZERO..=Duration::ZERO);
+        stage.machine(node)?.disk.set_capacity(None);
     }
+    stage.ms(1000)?;
+    stage.put(leader, "kunci", 701, 60_000)?;
     stage.converges()
 }
 

@@ -32,6 +32,12 @@ pub(super) const ALL: &[Scenario] = &[
     )
     .with(small_log),
     Scenario::new(
+        "j5_a_cleaned_segment_and_a_crash",
+        &[Bug::ReleasedBeforeFlush],
+        a_cleaned_segment_and_a_crash,
+    )
+    .with(small_chunk_segments),
+    Scenario::new(
         "j6_a_failed_fsync_ends_the_process",
         &[Bug::FailedSyncRetried],
         a_failed_fsync_ends_the_process,
@@ -167,6 +173,35 @@ fn recycling_keeps_vote_and_purge(stage: &mut Stage) -> Played {
         stage.cut_all_power()?;
         stage.until("all nodes serve again", 60, |stage| stage.site.running().len() == 3)?;
         stage.ms(500)?;
+    }
+    stage.converges()
+}
+
+fn small_chunk_segments() -> Plan {
+    Plan { chunk_segment: 9 << 20, ..Plan::calm() }
+}
+
+/// Chunks and their tombstones go with one segment; an older index must not show the chunks again.
+fn a_cleaned_segment_and_a_crash(stage: &mut Stage) -> Played {
+    let cleaned = |stage: &Stage| stage.probes.counts().get("chunk_segment_copied_out").copied().unwrap_or(0);
+    for round in 0..3 {
+        stage.put(1, "besar", 700 + 10 * round, 4 << 20)?;
+        for node in 1..=3 {
+            let kv = stage.machine(node)?.kv.open();
+            stage.run(async move { kv.flush().await.map_err(|e| e.to_string()) })??;
+        }
+        // Its tombstone lies in the same segment, which then is filled and cleaned.
+        stage.put(2, "besar", 701 + 10 * round, 500)?;
+        stage.ms(6000)?;
+        let before = cleaned(stage);
+        stage.put(3, "lain", 702 + 10 * round, 4 << 20)?;
+        stage.put(1, "lain", 703 + 10 * round, 4 << 20)?;
+        stage.until("segments are cleaned", 60, |stage| cleaned(stage) >= before + 3)?;
+        stage.ms(500)?;
+        for node in 1..=3 {
+            stage.restart(node)?;
+            stage.until("it serves again", 30, |stage| stage.site.node(node).is_some())?;
+        }
     }
     stage.converges()
 }

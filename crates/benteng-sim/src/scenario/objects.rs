@@ -65,8 +65,8 @@ fn a_part_is_committed_before_its_answer(stage: &mut Stage) -> Played {
 
 /// The writer takes longer than two sweeps between its first chunk and its commit.
 fn chunks_of_a_slow_writer_are_no_orphans(stage: &mut Stage) -> Played {
-    // Slices have 40 kB; two chunks take 105 of them.
-    let slow = stage.start(1, put("lambat", 700, CHUNK + 100_000, 240))?;
+    // Slices have 40 kB: the first chunk is out for as long as the second and third take, half a minute.
+    let slow = stage.start(1, put("lambat", 700, 2 * CHUNK + 100_000, 220))?;
     match stage.finish(&slow, 120)? {
         Some(Say::Put(_)) => {}
         other => broken!("O1: a slow writer was answered {other:?}"),

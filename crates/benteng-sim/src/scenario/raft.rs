@@ -29,7 +29,12 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario::new("s1_a_leader_restarts", &[Bug::LeaderRestored], a_leader_restarts).with(slow_syncs),
     Scenario::new("s2_apply_ahead_of_the_journal", &[Bug::AppliedAheadOfLog], apply_ahead_of_the_journal),
     Scenario::new("s3_a_log_that_is_gone", &[Bug::StartUnchecked], a_log_that_is_gone),
-    Scenario::new("s6_a_damaged_state_is_rebuilt", &[Bug::BrokenStateRejects], a_damaged_state_is_rebuilt),
+    Scenario::new("s6_a_damaged_state_is_rebuilt", &[], a_damaged_state_is_rebuilt),
+    Scenario::new(
+        "s6_a_leader_whose_state_is_damaged",
+        &[Bug::BrokenStateRejects],
+        a_leader_whose_state_is_damaged,
+    ),
     Scenario::new("s6_a_row_that_only_readers_touch", &[Bug::DamagedRowStays], a_row_that_only_readers_touch),
     Scenario::new("s7_another_recovery_epoch", &[Bug::EpochIgnored], another_recovery_epoch),
     Scenario::new("s8_three_votes_stay_three", &[Bug::VotersFall], three_votes_stay_three),
@@ -177,6 +182,39 @@ fn a_damaged_state_is_rebuilt(stage: &mut Stage) -> Played {
     })?;
     match machine.ending() {
         Some(_) => replaced(stage, one),
+        None => stage.converges(),
+    }
+}
+
+/// The leader cannot read its state: it must not say of a command that the others applied that it was refused.
+fn a_leader_whose_state_is_damaged(stage: &mut Stage) -> Played {
+    let (leader, one, other) = stage.followers()?;
+    stage.put(one, "kunci", 100, 500)?;
+    stage.converges()?;
+    let machine = stage.machine(leader)?;
+    stage.watch.expected.insert(leader);
+    let usage = key::table(key::Table::Usage);
+    let rows =
+        |key: &[u8]| key.first() == Some(&b's') && key.get(9..).is_some_and(|row| row.starts_with(&usage));
+    machine.kv.flip(&mut stage.rng, rows);
+    let put = Ask::Put { key: "kunci".into(), value: 101, len: 500, create: false, tag: None, pause: 0 };
+    let said = stage.ask(one, put)?;
+    stage.ms(3000)?;
+    let holds = stage.ask(other, Ask::Get { key: "kunci".into(), pause: 0 })?;
+    let there = matches!(&holds, Some(Say::Got(Some((101, _)))));
+    if there && matches!(said, Some(Say::Failed(_) | Say::Refused)) {
+        broken!("S6: a write that was done was answered {said:?}");
+    }
+    match machine.ending() {
+        Some(Ending::Stopped(why)) if why.contains("S6") => {}
+        other => broken!("S6: a state that cannot be read, and then {other:?}"),
+    }
+    stage.restart(leader)?;
+    stage.until("it starts or refuses", 30, |stage| {
+        stage.site.node(leader).is_some() || machine.ending().is_some()
+    })?;
+    match machine.ending() {
+        Some(_) => replaced(stage, leader),
         None => stage.converges(),
     }
 }
