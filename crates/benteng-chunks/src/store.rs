@@ -4,7 +4,8 @@ use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use benteng_host::{Host, Kv, probe};
+use benteng_host::planted::{Bug, planted};
+use benteng_host::{Host, Kv, probe, witness, witnessed};
 use benteng_journal::{Journal, NoCipher, OnDamage, Options, Place, ReleaseOrder, Replay, SegmentNo};
 use benteng_meta::ids::{ChunkId, StoreId};
 use bytes::Bytes;
@@ -108,7 +109,24 @@ impl Store {
         let pipeline = Pipeline::start(&host, journal.clone(), index.clone());
         let cleaning = tokio::sync::Semaphore::new(1);
         let returning = tokio::sync::RwLock::default();
-        Ok(Store { id, journal, index, pipeline, reserve, options, kv, cleaning, returning, damaged })
+        let store =
+            Store { id, journal, index, pipeline, reserve, options, kv, cleaning, returning, damaged };
+        store.state_found()?;
+        Ok(store)
+    }
+
+    /// States which chunks a start has found: all that were acknowledged, none that was removed (I1, I8).
+    fn state_found(&self) -> Result<(), Error> {
+        if witnessed() {
+            let mut count = 0;
+            self.index.list(None, &mut |id, _| {
+                count += 1;
+                witness("chunk_found", self.id.0.as_u128(), || id.folded());
+                ControlFlow::Continue(())
+            })?;
+            witness("chunks_found", self.id.0.as_u128(), || count);
+        }
+        Ok(())
     }
 
     /// The id of these disks, drawn at creation.
@@ -144,9 +162,15 @@ impl Store {
             Some(Entry::Live(_)) => return Err(Error::Conflict { chunk: id }),
             Some(Entry::Buried(_)) | None => Work::Chunk(header, chunk.bytes),
         };
-        self.reserve.admit(chunk_len(&work)).await?;
+        if !planted(Bug::ReserveIgnored) {
+            self.reserve.admit(chunk_len(&work)).await?;
+        }
         match self.pipeline.run(work).await? {
-            Outcome::Done => Ok(()),
+            Outcome::Done => {
+                probe("chunk_durable");
+                witness("chunk_kept", self.id.0.as_u128(), || id.folded());
+                Ok(())
+            }
             Outcome::Removed => Err(Error::Removed { chunk: id }),
             Outcome::Conflict => Err(Error::Conflict { chunk: id }),
         }
@@ -232,9 +256,14 @@ impl Store {
                 wanted.push(id);
             }
         }
+        let state = |what, ids: &[ChunkId]| {
+            ids.iter().for_each(|id| witness(what, self.id.0.as_u128(), || id.folded()));
+        };
+        state("chunk_going", &wanted);
         if !wanted.is_empty() {
-            self.pipeline.run(Work::Bury(wanted)).await?;
+            self.pipeline.run(Work::Bury(wanted.clone())).await?;
         }
+        state("chunk_gone", &wanted);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use benteng_host::planted::{Bug, planted};
 use benteng_host::{Host, Kv, KvView, Task};
 use benteng_keys::{RecordKeys, RootKey};
 use benteng_meta::ids::*;
@@ -158,7 +159,7 @@ fn raft_config(group: GroupId) -> Result<Arc<Config>> {
         enable_pre_vote: Some(true),
         // A restarted leader that resumes in its old term serves stale reads and may write another
         // entry under an id that followers already hold (S1).
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(planted(Bug::LeaderRestored)),
         allow_log_reversion: Some(false),
         // We flush, snapshot and purge by ourselves (S4).
         snapshot_policy: SnapshotPolicy::Never,
@@ -202,6 +203,7 @@ impl Group {
         // Whoever was there before a recovery knows an older epoch, and is refused (S7).
         let known = benteng_meta::query::site(&state.live())?.map_or(0, |site| site.recovery_epoch);
         let epoch = epoch.max(known);
+        log.state_found();
         let machine = Machine::new(host.clone(), state.clone(), Some(log.clone()))?;
         let sessions = Sessions::new(host.clone());
         let network =

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use benteng_host::Host;
+use benteng_host::planted::{Bug, planted};
 use benteng_meta::ids::StateSeq;
 use benteng_meta::{Envelope, Tx, codec, query};
 use futures::{FutureExt, Stream, StreamExt};
@@ -71,7 +72,7 @@ impl Machine {
 
     /// The state cannot be read: no replica may answer from it. Forget it and stop; the next
     /// start rebuilds it from log and peers (S6).
-    async fn broken(&self, e: benteng_meta::Error) -> io::Error {
+    pub(crate) async fn broken(&self, e: &(dyn std::fmt::Display + Sync)) -> io::Error {
         let why = format!("S6: the state cannot be read: {e}; it is dropped and rebuilt at the next start");
         if let Err(e) = self.state.forget().await {
             tracing::error!(error = %e, "the damaged state could not be dropped");
@@ -89,7 +90,7 @@ impl Machine {
             benteng_host::witness("applied", u128::from(entry.log_id.index), || digest(entry));
         }
         // Nothing is applied that this node could still forget (S2).
-        if let Some(log) = &self.log {
+        if let Some(log) = self.log.as_ref().filter(|_| !planted(Bug::AppliedAheadOfLog)) {
             log.durable(last.index).await?;
         }
         let mut standing = self.state.standing();
@@ -97,7 +98,7 @@ impl Machine {
         let live = self.state.live();
         let (changes, answers, seq) = match apply_all(&live, &batch, &mut standing) {
             Ok(done) => done,
-            Err(e) => return Err(self.broken(e).await),
+            Err(e) => return Err(self.broken(&e).await),
         };
         assert_eq!(standing.last, Some(last), "I6: the last entry of a batch is the last applied");
         if let Err(e) = self.state.commit(changes, standing).await {
@@ -114,7 +115,10 @@ impl Machine {
     }
 
     fn own_snapshot(&self) -> Result<SnapshotOf<Types, SnapshotData>, io::Error> {
-        let (rows, standing) = self.state.snapshot().map_err(io::Error::other)?;
+        let (mut rows, standing) = self.state.snapshot().map_err(io::Error::other)?;
+        if planted(Bug::SnapshotOfLiveRows) {
+            rows = self.state.live();
+        }
         let meta = SnapshotMeta { last_log_id: standing.last, last_membership: standing.membership };
         Ok(SnapshotOf::<Types, SnapshotData> { meta, snapshot: SnapshotData::Own(Arc::new(rows)) })
     }
@@ -156,7 +160,10 @@ fn apply_one(tx: &mut Tx<'_>, proposal: &Proposal) -> benteng_meta::Result<Appli
     // Gateways decode what they are about to propose, so this fails on damage or a newer version only.
     let mut envelope: Envelope = codec::decode(&proposal.envelope)?;
     envelope.stamp = proposal.stamp;
-    let outcome = benteng_meta::apply::apply(tx, &envelope)?;
+    let outcome = match benteng_meta::apply::apply(tx, &envelope) {
+        Err(e) if planted(Bug::BrokenStateRejects) => Err(benteng_meta::Rejection::Invalid(e.to_string())),
+        outcome => outcome?,
+    };
     Ok(Applied::Outcome(Box::new(outcome)))
 }
 
@@ -238,7 +245,9 @@ impl RaftSnapshotBuilder<Types> for Machine {
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, SnapshotData>, io::Error> {
         // Capture first, read A from the capture, then flush: flushed >= A (S4).
         let snapshot = self.own_snapshot()?;
-        self.state.flush().await.map_err(io::Error::other)?;
+        if !planted(Bug::PurgedBeforeFlush) {
+            self.state.flush().await.map_err(io::Error::other)?;
+        }
         Ok(snapshot)
     }
 }

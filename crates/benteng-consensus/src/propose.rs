@@ -4,6 +4,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use benteng_host::planted::{Bug, planted};
 use benteng_host::{Mono, timeout};
 use benteng_meta::apply::chunks_of;
 use benteng_meta::ids::*;
@@ -64,6 +65,7 @@ pub(crate) async fn propose(
     match outcome {
         Tried::Done(outcome) => Ok(outcome?),
         Tried::NotDone(why) => Err(unavailable(inner, started, why)),
+        Tried::Unknown(why) if planted(Bug::TimeoutIsFailure) => Err(unavailable(inner, started, why)),
         Tried::Unknown(why) => {
             benteng_host::probe("proposal_settled");
             settle(inner, id, chunks, started, why).await
@@ -270,7 +272,10 @@ async fn submit_what_needs_no_room(inner: &Inner, envelopes: Vec<Bytes>) -> Vec<
 }
 
 async fn submit_all(inner: &Inner, envelopes: Vec<Bytes>, count: usize) -> Vec<WireAnswer> {
-    let stamp = inner.clock.now(&*inner.host.clock);
+    let mut stamp = inner.clock.now(&*inner.host.clock);
+    if planted(Bug::StampByWallClock) {
+        stamp = SiteTime(inner.host.clock.wall().0);
+    }
     let proposals = envelopes.iter().map(|envelope| Proposal { stamp, envelope: envelope.clone() });
     let proposals: Vec<Proposal> = proposals.collect();
     let mut results = match inner.raft.client_write_many(proposals).await {

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use benteng_host::planted::{Bug, planted};
 use benteng_host::timeout;
 use benteng_meta::codec;
 use benteng_meta::ids::NodeId;
@@ -35,6 +36,9 @@ pub(crate) struct Reader(oneshot::Sender<std::result::Result<u64, String>>);
 
 /// Waits until this replica holds everything that was answered before the call.
 pub(crate) async fn read(inner: &Arc<Inner>) -> Result<()> {
+    if planted(Bug::LocalRead) {
+        return Ok(());
+    }
     let started = inner.host.clock.now();
     let mut progress = inner.machine.progress();
     let attempt = async {
@@ -128,7 +132,8 @@ pub(crate) async fn ask_raft(inner: &Inner) -> WireReadIndex {
         // took that for site time would refuse the step to the right one (C4). A moment later it knows.
         return WireReadIndex::NoQuorum;
     }
-    match timeout(&*inner.host.clock, ASK, inner.raft.get_read_linearizer(ReadPolicy::ReadIndex)).await {
+    let policy = if planted(Bug::LeaseRead) { ReadPolicy::LeaseRead } else { ReadPolicy::ReadIndex };
+    match timeout(&*inner.host.clock, ASK, inner.raft.get_read_linearizer(policy)).await {
         Ok(Ok(linearizer)) => WireReadIndex::Index {
             index: linearizer.read_log_id().index() + 1,
             now: inner.clock.now(&*inner.host.clock),

@@ -2,9 +2,10 @@
 //! and sealed (K1). Readers see plain keys and plain values through [`Rows`].
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use benteng_host::planted::{Bug, planted};
 use benteng_host::{Batch, Host, Kv, KvView, Op, Visit, prefix_end};
 use benteng_keys::{RootKey, ValueOpener, ValueSealer};
 use benteng_meta::codec::{self, Versioned};
@@ -57,6 +58,8 @@ pub(crate) struct State {
     installation: AtomicU32,
     installs: Mutex<Installs>,
     standing: RwLock<Standing>,
+    /// A row could not be opened, by whoever read it (S6).
+    damaged: Arc<AtomicBool>,
 }
 
 /// Installations that are not switched to. A number is used once in a process: who receives a
@@ -102,7 +105,10 @@ async fn draw_salt(
         }
         Visit::Continue(())
     })?;
-    let salt = benteng_host::random_array(&*host.random);
+    let mut salt = benteng_host::random_array(&*host.random);
+    if planted(Bug::ValueSaltReused) {
+        salt = [1; 32];
+    }
     let mut batch = Batch::default();
     batch.put([&[SALT][..], &next.to_be_bytes()].concat(), salt.to_vec());
     kv.write(batch).await?;
@@ -132,6 +138,7 @@ impl State {
             installation: AtomicU32::new(0),
             installs: Mutex::default(),
             standing: RwLock::default(),
+            damaged: Arc::default(),
         };
         let applied = match state.own::<AppliedRow>("applied") {
             Err(crate::Error::State(benteng_meta::Error::Decode { why, .. })) => {
@@ -200,7 +207,16 @@ impl State {
     /// The rows as they are now: what `apply` reads. Only the apply task may use it.
     pub(crate) fn live(&self) -> Rows {
         let view: Arc<dyn KvView> = self.kv.clone();
-        Rows { view, prefix: self.rows_prefix(), opener: self.opener.clone() }
+        self.rows(view, self.rows_prefix())
+    }
+
+    fn rows(&self, view: Arc<dyn KvView>, prefix: Bytes) -> Rows {
+        Rows { view, prefix, opener: self.opener.clone(), damaged: self.damaged.clone() }
+    }
+
+    /// Whether somebody met a row that does not open: this state answers nobody any more (S6).
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Acquire)
     }
 
     /// The rows as of now, unaffected by what is applied later, with where they stand.
@@ -213,7 +229,10 @@ impl State {
             None => (0, Standing::default()),
             Some(sealed) => {
                 let bad = |why: String| benteng_meta::Error::Decode { what: AppliedRow::WHAT, why };
-                let plain = self.opener.open(&key, &sealed).map_err(|e| bad(e.to_string()))?;
+                let plain = self.opener.open(&key, &sealed).map_err(|e| {
+                    self.damaged.store(true, Ordering::Release);
+                    bad(e.to_string())
+                })?;
                 let row: AppliedRow = codec::decode(&plain)?;
                 let membership = row.membership.try_into().map_err(bad)?;
                 let last = row.last.map(LogId::from);
@@ -221,7 +240,7 @@ impl State {
             }
         };
         let prefix = rows_prefix(self.group, installation);
-        Ok((Rows { view, prefix, opener: self.opener.clone() }, standing))
+        Ok((self.rows(view, prefix), standing))
     }
 
     fn seal_rows(&self, prefix: &[u8], batch: Batch, out: &mut Batch) {
@@ -265,6 +284,9 @@ impl State {
     /// Begins to receive a snapshot under a prefix of its own (S5): one that nothing was written under.
     pub(crate) fn begin_install(&self) -> u32 {
         let mut installs = self.installs();
+        if planted(Bug::InstalledOverLiveRows) {
+            return self.installation.load(Ordering::Acquire);
+        }
         installs.issued += 1;
         let fresh = installs.issued;
         installs.begun.insert(fresh);
@@ -307,7 +329,9 @@ impl State {
     ) -> benteng_host::Result<()> {
         let mut changes = Batch::default();
         for (key, value) in rows {
-            changes.put(key, value);
+            if !planted(Bug::SequenceNotCarried) || key != benteng_meta::key::clock() {
+                changes.put(key, value);
+            }
         }
         let mut batch = Batch::default();
         self.seal_rows(&rows_prefix(self.group, fresh), changes, &mut batch);
@@ -336,7 +360,9 @@ impl State {
         let mut batch = Batch::default();
         self.put_applied(fresh, &standing, &mut batch);
         self.kv.write(batch).await?;
-        self.kv.flush().await?;
+        if !planted(Bug::SwitchUnflushed) {
+            self.kv.flush().await?;
+        }
         self.installation.store(fresh, Ordering::Release);
         self.set_standing(standing);
         benteng_host::probe("snapshot_switched");
@@ -372,6 +398,7 @@ pub(crate) struct Rows {
     view: Arc<dyn KvView>,
     prefix: Bytes,
     opener: Arc<ValueOpener>,
+    damaged: Arc<AtomicBool>,
 }
 
 impl Rows {
@@ -380,7 +407,10 @@ impl Rows {
     }
 
     fn open(&self, full: &[u8], sealed: &[u8]) -> benteng_host::Result<Bytes> {
-        let damaged = |e| std::io::Error::new(std::io::ErrorKind::InvalidData, e);
+        let damaged = |e| {
+            self.damaged.store(true, Ordering::Release);
+            std::io::Error::new(std::io::ErrorKind::InvalidData, e)
+        };
         self.opener
             .open(full, sealed)
             .map_err(|e| benteng_host::Error::new("open", "a row of the state", damaged(e)))

@@ -4,6 +4,7 @@
 use std::sync::Weak;
 use std::time::Duration;
 
+use benteng_host::planted::{Bug, planted};
 use benteng_host::{Wall, sleep};
 use benteng_meta::codec;
 use benteng_rpc::{Lane, Request};
@@ -41,6 +42,11 @@ pub(crate) async fn run(inner: Weak<Inner>) {
         let applied = group.raft.metrics().borrow_watched().last_applied.map_or(0, |id| id.index);
         turns += 1;
         report(&group);
+        // Apply notices by itself; a row that only readers touch would be an error for ever.
+        if group.state.is_damaged() && !planted(Bug::DamagedRowStays) {
+            let why = group.machine.broken(&"a row that was read does not authenticate").await;
+            tracing::error!(error = %why, "the damaged state is rebuilt at the next start");
+        }
         // What is there at the start was read from the disk.
         if applied.saturating_sub(*flushed.get_or_insert(applied)) >= FLUSH_ENTRIES && turns >= FLUSH_TURNS {
             match group.state.flush().await {

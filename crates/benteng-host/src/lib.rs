@@ -17,6 +17,7 @@ mod error; // a failed request to the machine: what, on which object, errno
 mod fate; // the end of the process, as a seam
 mod kv; // ordered key-value store without a write-ahead log
 mod net; // byte streams between nodes
+pub mod planted; // bugs that the simulator plants to test its checkers; none in a release build
 mod probe; // marks of rare branches and facts to be judged, seen by the simulator
 mod random; // entropy
 pub mod real; // the machine itself
@@ -30,7 +31,7 @@ pub use error::{Error, Result};
 pub use fate::Fate;
 pub use kv::{Batch, Kv, KvView, Op, Visit, prefix_end};
 pub use net::{Listener, Net, Stream};
-pub use probe::{probe, witness};
+pub use probe::{probe, witness, witnessed};
 pub use random::{Random, random_array, random_u64};
 pub use tasks::{Task, TaskFailed, Tasks, compute};
 pub use time::{Clock, Elapsed, Mono, Wall, sleep, timeout};

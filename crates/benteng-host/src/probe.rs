@@ -10,7 +10,12 @@ pub fn probe(name: &'static str) {
 /// States a fact of the kind `what`: that `of` is `value`. `value` is computed only where somebody
 /// listens (the simulator's checkers).
 pub fn witness(what: &'static str, of: u128, value: impl FnOnce() -> u128) {
-    if tracing::enabled!(target: "witness", tracing::Level::TRACE) {
+    if witnessed() {
         tracing::trace!(target: "witness", what, of, value = value());
     }
+}
+
+/// Whether anybody judges facts: who would have to look them up does so only then.
+pub fn witnessed() -> bool {
+    tracing::enabled!(target: "witness", tracing::Level::TRACE)
 }

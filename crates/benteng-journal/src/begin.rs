@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use benteng_host::planted::{Bug, planted};
 use benteng_host::{File, Host, Open, probe, random_array, random_u64};
 use bytes::Bytes;
 use tracing::warn;
@@ -104,7 +105,10 @@ impl Ground {
     /// Errors: only a full device (`is_full`); nothing has changed then. Everything else
     /// that fails ends the process (J6).
     pub(crate) async fn begin(&self, plan: Plan<'_>) -> benteng_host::Result<(Active, Vec<Place>)> {
-        let salt: [u8; 32] = random_array(&*self.host.random);
+        let mut salt: [u8; 32] = random_array(&*self.host.random);
+        if planted(Bug::SegmentSaltReused) {
+            salt = [0; 32];
+        }
         let cipher = self.cipher.segment(&salt);
         let base = Base { records: plan.records(), live: plan.live.clone() };
         let base = base.encode();

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use benteng_host::planted::{Bug, planted};
 use benteng_host::probe;
 use bytes::Bytes;
 
@@ -132,6 +133,7 @@ impl<'a> Recovery<'a> {
             match walk.next().await? {
                 Step::Record(found) => claimed = claimed.max(self.claim_of(number, &base, &found)),
                 Step::End => break,
+                Step::Bad(_) if planted(Bug::DamageCut) => break,
                 Step::Bad(_) => {
                     let from = walk.at() + 1;
                     match walk.hunt(from).await? {
@@ -147,6 +149,9 @@ impl<'a> Recovery<'a> {
 
     /// Up to where a record proves the segment durable.
     fn claim_of(&self, number: SegmentNo, base: &Base, found: &Found) -> u64 {
+        if planted(Bug::TailTrustedInPlace) {
+            return found.end();
+        }
         let by_claim = if found.header.claim.segment == number { found.header.claim.offset } else { 0 };
         // The base was durable before the segment got its name.
         let by_base = if found.header.number < base.records { found.end() } else { 0 };
@@ -302,6 +307,9 @@ impl<'a> Recovery<'a> {
         }
         if torn_to > end {
             probe("journal_torn_tail_cut");
+            if planted(Bug::TornTailIsDamage) {
+                return Err(Error::damaged(newest.number, end, "the last batch is torn"));
+            }
         }
         Ok((tail, end, torn_to - end))
     }

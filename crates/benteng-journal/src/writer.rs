@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use benteng_host::planted::{Bug, planted, planted_one_in};
 use benteng_host::{Mono, WriteSyncError, probe, sleep};
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -219,7 +220,7 @@ impl Writer {
             self.roll(bytes).await;
         }
         for flying in self.work.backlog.drain(..whole) {
-            if flying.append.claimed {
+            if flying.append.claimed && !planted(Bug::ClaimOmitted) {
                 self.work.unclaimed.push_back(flying);
             } else {
                 flying.finish();
@@ -243,7 +244,7 @@ impl Writer {
         // the same record numbers would put two plaintexts under one nonce (K1).
         let mut began = self.ground.host.clock.now();
         loop {
-            match self.active.file.write_sync(self.active.next.0, parts.clone()).await {
+            match self.write_and_sync(parts.clone()).await {
                 Ok(()) => break,
                 Err(WriteSyncError::Write(e)) if e.is_full() => self.stall(&mut wait).await,
                 Err(WriteSyncError::Write(e) | WriteSyncError::Sync(e)) => {
@@ -256,7 +257,23 @@ impl Writer {
         self.stats.synced(self.ground.host.clock.now().since(began));
         self.active.next = next;
         self.segment.set_extent(self.active.closed(), false);
-        self.work.claim_due = Some(self.ground.host.clock.now() + self.ground.options.claim_after);
+        let due = self.ground.host.clock.now() + self.ground.options.claim_after;
+        self.work.claim_due = (!planted(Bug::ClaimOmitted)).then_some(due);
+    }
+
+    /// One batch to the disk.
+    async fn write_and_sync(&self, parts: Vec<Bytes>) -> Result<(), WriteSyncError> {
+        let (file, at) = (&self.active.file, self.active.next.0);
+        let early = planted(Bug::LateJoinersAcknowledged) && file.sync_data().await.is_ok();
+        if early || planted(Bug::FsyncSkipped) || planted_one_in(Bug::FsyncSkippedOneInTen, 10) {
+            return file.write_at(at, parts).await.map_err(WriteSyncError::Write);
+        }
+        match file.write_sync(at, parts).await {
+            Err(WriteSyncError::Sync(_)) if planted(Bug::FailedSyncRetried) => {
+                file.sync_data().await.map_err(WriteSyncError::Sync)
+            }
+            done => done,
+        }
     }
 
     /// Waits for room (J6), a little longer each time.
@@ -319,6 +336,7 @@ impl Writer {
                     self.stats.set_stalled(false);
                     break self.switch(active);
                 }
+                Err(full) if planted(Bug::FullIsFatal) => must(&self.ground.host, Err(full)).await,
                 Err(_full) => self.stall(&mut wait).await,
             }
             self.take_requests();

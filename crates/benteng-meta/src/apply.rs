@@ -13,6 +13,8 @@ pub use removal::{CHUNK_BYTES, chunks_of};
 pub use topology::REPAIR_CHUNKS_MAX;
 pub use upload::{COMPLETED_KEPT, PART_BYTES_MIN, PART_NUMBERS};
 
+use benteng_host::planted::{Bug, planted};
+
 use crate::ids::*;
 use crate::row::*;
 use crate::{Answer, AnswerRow, Command, Envelope, Outcome, Rejection, Result, Tx, key};
@@ -58,7 +60,10 @@ pub fn apply(tx: &mut Tx<'_>, envelope: &Envelope) -> Result<Outcome> {
     let mut clock: ClockRow = tx.get(&key::clock())?.unwrap_or_default();
     // Answered before: the same answer, and nothing else moves (C1).
     let answered: Option<AnswerRow> = tx.get(&key::answer(envelope.id))?;
-    if let Some(row) = answered {
+    if planted(Bug::DeadlineFirst) && envelope.stamp > envelope.deadline {
+        return Ok(Err(Rejection::DeadlinePassed));
+    }
+    if let Some(row) = answered.filter(|_| !planted(Bug::AppliedTwice)) {
         return Ok(row.outcome);
     }
     clock.seq = StateSeq(clock.seq.0 + 1);
@@ -92,7 +97,7 @@ fn admit(tx: &Tx<'_>, envelope: &Envelope, now: Now) -> Step<()> {
     }
     if let Some((node, incarnation)) = envelope.gateway {
         let gateway: Option<GatewayRow> = tx.get(&key::gateway(node))?;
-        if gateway.is_none_or(|g| g.incarnation != incarnation) {
+        if gateway.is_none_or(|g| g.incarnation != incarnation) && !planted(Bug::SupersededCommits) {
             return Err(Rejection::GatewaySuperseded(node).into());
         }
         // Stores take the unnamed chunks of a removed node for orphans (O1): it may name them no more.
@@ -164,7 +169,9 @@ fn settle(
     if let Some(row) = answered {
         return Ok(Answer::Settled(Box::new(row.outcome)));
     }
-    remember(tx, id, &Err(Rejection::Refused), now)?;
+    if !planted(Bug::SettleForgets) {
+        remember(tx, id, &Err(Rejection::Refused), now)?;
+    }
     for (blob, part, attempt, count) in chunks {
         removal::bury_attempt(tx, *blob, *part, *attempt, *count, now)?;
     }

@@ -161,6 +161,12 @@ impl ChunkId {
         out
     }
 
+    /// The id in 128 bits, for checkers that only compare: two of one run are equal by chance alone.
+    pub fn folded(self) -> u128 {
+        let within = u128::from(self.sequence) << 16 | u128::from(self.part.0);
+        self.blob.0.as_u128() ^ (u128::from(self.attempt.0) << 64) ^ within
+    }
+
     /// Reads [`ChunkId::to_bytes`] back; `None` if the length is another.
     pub fn from_bytes(bytes: &[u8]) -> Option<ChunkId> {
         let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use benteng_host::probe;
+use benteng_host::{probe, witness};
 use benteng_meta::ids::*;
 use benteng_meta::{Answer, Checksum, Command, Copies, NewPart};
 
@@ -65,7 +65,10 @@ pub(crate) async fn commit_chunks(
             copies: copies(&stored.durable),
         };
         match core.group.propose(make(part), gateway).await {
-            Ok(Answer::Committed(at)) => return Ok(at),
+            Ok(Answer::Committed(at)) => {
+                state_acknowledged(facts, &stored);
+                return Ok(at);
+            }
             Ok(Answer::Replace(list)) => {
                 probe("copies_replaced");
                 metrics::counter!("benteng_objects_replaced_commits_total").increment(1);
@@ -85,6 +88,15 @@ pub(crate) async fn commit_chunks(
         }
     }
     Err(Error::Unavailable { why: "the placement moved faster than the chunks".to_owned() })
+}
+
+/// States which chunks are about to be acknowledged: enough copies of each must be durable (I1).
+fn state_acknowledged(facts: &PartFacts, stored: &StoredChunks) {
+    let PartFacts { blob, part, .. } = *facts;
+    for sequence in (0..).take(stored.durable.len()) {
+        let chunk = ChunkId { blob, part, attempt: stored.attempt, sequence };
+        witness("chunk_acknowledged", 0, || chunk.folded());
+    }
 }
 
 /// Copies the listed chunks to where they are wanted now.

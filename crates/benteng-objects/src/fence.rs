@@ -1,6 +1,7 @@
 //! What a store refuses because the state says so (I9, O5), and what it lets its writer forget.
 
 use benteng_consensus::Group;
+use benteng_host::planted::{Bug, planted};
 use benteng_host::probe;
 use benteng_meta::ids::*;
 use benteng_meta::{FloorRow, GatewayRow, key, query};
@@ -31,7 +32,7 @@ pub(crate) fn may_read(group: &Group, node: NodeId, reader: Incarnation) -> Resu
     let view = group.local().map_err(unreadable)?;
     let row: Option<FloorRow> = query::get(&*view, &key::floor(node)).map_err(unreadable)?;
     let passed = |row: FloorRow| row.incarnation > reader || (row.incarnation == reader && row.void);
-    if row.is_some_and(passed) {
+    if row.is_some_and(passed) && !planted(Bug::VoidedReaderServed) {
         probe("store_refused_voided");
         return Err(CopyError::Voided);
     }

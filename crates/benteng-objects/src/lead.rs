@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use benteng_consensus::GroupStatus;
+use benteng_host::planted::{Bug, planted};
 use benteng_host::{KvView, probe};
 use benteng_meta::ids::*;
 use benteng_meta::placement::{Candidate, plan};
@@ -89,6 +90,9 @@ fn members_wanted(of: &Electorate, now: &GroupStatus) -> Members {
         // An even number of votes bears no more losses than the odd one below it: not all seats can be
         // taken yet, so those who vote now go on alone.
         voters = now.voters.clone();
+    }
+    if planted(Bug::VotersFall) && of.active.len() < 3 {
+        voters.retain(|voter| Some(*voter) == now.leader);
     }
     let learners = of.active.union(&of.draining).filter(|node| !voters.contains(node)).copied().collect();
     Members { voters, learners }
@@ -206,7 +210,7 @@ async fn void_floors(core: &Core, view: &dyn KvView, nodes: &BTreeMap<NodeId, No
         let Some(row) = row.filter(|row| !row.void && row.at.0.saturating_add(patience) < now.0) else {
             continue;
         };
-        if removal::any_dead(view, row.floor, query::clock(view)?.seq)? {
+        if !planted(Bug::FloorNeverVoided) && removal::any_dead(view, row.floor, query::clock(view)?.seq)? {
             probe("floor_voided");
             tracing::warn!(
                 node = node.0,

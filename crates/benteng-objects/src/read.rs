@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use benteng_host::planted::{Bug, planted};
 use benteng_host::{Mono, probe, sleep};
 use benteng_keys::{Dek, Opener, PartLayout, Piece};
 use benteng_meta::PartRow;
@@ -176,6 +177,9 @@ async fn fetch(core: &Core, reader: Origin, want: &Want) -> Result<Bytes> {
                 Ok(bytes) => return Ok(bytes),
                 Err(e) => {
                     let wrong = matches!(e, CopyError::Missing | CopyError::Damaged);
+                    if planted(Bug::DamageIsFinal) && e == CopyError::Damaged {
+                        return Err(Error::Unreadable { chunk: want.chunk, why: e.to_string() });
+                    }
                     gone &= e == CopyError::Missing;
                     if wrong && members.contains(node) {
                         core.findings.add(*node, want.chunk);

@@ -90,6 +90,9 @@ struct State {
     crash_at: Option<u64>,
     /// Calls of a kind still to come before one fails with EIO.
     failing: BTreeMap<DiskCall, Vec<u64>>,
+    /// Errors that this boot was given for nothing that it did.
+    failures: u64,
+    flips: u64,
     stalled_until: Option<Mono>,
     write_latency: RangeInclusive<Duration>,
     sync_latency: RangeInclusive<Duration>,
@@ -124,6 +127,8 @@ impl SimDisk {
             changes: 0,
             crash_at: None,
             failing: BTreeMap::new(),
+            failures: 0,
+            flips: 0,
             stalled_until: None,
             write_latency: Duration::ZERO..=Duration::ZERO,
             sync_latency: Duration::ZERO..=Duration::ZERO,
@@ -149,6 +154,7 @@ impl SimDisk {
         state.image.close_all();
         state.crash_at = None;
         state.failing.clear();
+        state.failures = 0;
         state.stalled_until = None;
     }
 
@@ -162,7 +168,9 @@ impl SimDisk {
     /// The disk is replaced by an empty one.
     pub fn lose(&self) {
         self.kill();
-        self.shared.lock().image = Image::default();
+        let mut state = self.shared.lock();
+        state.image = Image::default();
+        state.flips = 0;
     }
 
     /// Calls so far that change something (reads, opens, lists do not count).
@@ -181,6 +189,37 @@ impl SimDisk {
     /// the page cache as it is and the device without (some of) it, for good.
     pub fn fail(&self, call: DiskCall, n: u64) {
         self.shared.lock().failing.entry(call).or_default().push(n.max(1));
+    }
+
+    /// Calls that failed with EIO since the last boot.
+    pub fn failures(&self) -> u64 {
+        self.shared.lock().failures
+    }
+
+    /// Whether its capacity is limited.
+    pub fn is_limited(&self) -> bool {
+        self.shared.lock().image.is_limited()
+    }
+
+    /// Files below `dir` with the end of what was written to each.
+    pub fn written(&self, dir: &Path) -> Vec<(PathBuf, u64)> {
+        let state = self.shared.lock();
+        let ends = state.image.ends();
+        ends.filter(|(path, _)| path.starts_with(dir)).collect()
+    }
+
+    /// All files with their lengths.
+    pub fn sizes(&self) -> Vec<(PathBuf, u64)> {
+        self.shared.lock().image.sizes().collect()
+    }
+
+    /// A file disappears for good, as after damage to its directory; says whether it was there.
+    pub fn lose_file(&self, path: &Path) -> bool {
+        let mut state = self.shared.lock();
+        state.flips += 1;
+        let lost = state.image.remove(path).is_ok();
+        let synced = path.parent().is_none_or(|dir| state.image.sync_dir(dir).is_ok());
+        lost && synced
     }
 
     /// Calls that begin within `d` from now wait until then.
@@ -204,7 +243,14 @@ impl SimDisk {
 
     /// Flips the bits of `mask` in a stored byte: bit rot. Says whether that byte exists.
     pub fn flip(&self, path: &Path, offset: u64, mask: u8) -> bool {
-        self.shared.lock().image.flip(path, offset, mask)
+        let mut state = self.shared.lock();
+        state.flips += 1;
+        state.image.flip(path, offset, mask)
+    }
+
+    /// Bits flipped, and files lost, since the disk was new.
+    pub fn flips(&self) -> u64 {
+        self.shared.lock().flips
     }
 
     /// Flips one bit somewhere in the files that `choose` accepts; says where.

@@ -3,8 +3,9 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use benteng_host::{Host, Stream};
+use benteng_host::{Host, Stream, sleep};
 use benteng_meta::ids::PartNumber;
 use benteng_meta::{Condition, DeleteKey, ETag, Match, Rejection};
 use benteng_objects::{
@@ -40,6 +41,8 @@ pub(crate) enum Ask {
         create: bool,
         /// Only if what is there has this tag.
         tag: Option<String>,
+        /// Milliseconds between two slices of the body.
+        pause: u64,
     },
     /// Writes a value of `len` bytes by an upload of one part, or of two cut at `cut`.
     Upload {
@@ -58,6 +61,8 @@ pub(crate) enum Ask {
     Get {
         /// Key.
         key: String,
+        /// Milliseconds between two pieces of the body.
+        pause: u64,
     },
     /// Removes.
     Delete {
@@ -128,11 +133,11 @@ pub(crate) async fn serve(host: Host, objects: Objects) -> Result<(), String> {
             }
         };
         if let Ok((mut stream, _)) = accepted {
-            let objects = objects.clone();
+            let (objects, host) = (objects.clone(), host.clone());
             clients.push(async move {
                 // A client that hangs up ends its connection, nothing else.
                 while let Ok(ask) = receive::<Ask>(&mut *stream).await {
-                    let say = answer(&objects, ask).await;
+                    let say = answer(&host, &objects, ask).await;
                     if send(&mut *stream, &say).await.is_err() {
                         break;
                     }
@@ -159,17 +164,17 @@ async fn bucket(objects: &Objects) -> Result<Bucket, Say> {
     }
 }
 
-async fn answer(objects: &Objects, ask: Ask) -> Say {
+async fn answer(host: &Host, objects: &Objects, ask: Ask) -> Say {
     let bucket = match bucket(objects).await {
         Ok(bucket) => bucket,
         Err(say) => return say,
     };
     match ask {
-        Ask::Put { key, value, len, create, tag } => {
+        Ask::Put { key, value, len, create, tag, pause } => {
             let tags = tag.and_then(|tag| tag.parse::<ETag>().ok()).map(|tag| Match::Tags(vec![tag]));
             let condition = Condition { if_match: tags, if_none_match: create.then_some(Match::Any) };
             let bytes = Bytes::from(history::body(value, len));
-            let body = sliced(&bytes);
+            let body = paced(host, sliced(&bytes), pause);
             let options = PutOptions { condition, length: Some(bytes.len() as u64), ..PutOptions::default() };
             match objects.put(&bucket, &key, options, body).await {
                 Ok(done) => Say::Put(done.etag.to_string()),
@@ -191,14 +196,23 @@ async fn answer(objects: &Objects, ask: Ask) -> Say {
                 Err(e) => Say::Failed(e.to_string()),
             }
         }
-        Ask::Get { key } => match objects.get(&bucket, &key, GetOptions::default()).await {
+        Ask::Get { key, pause } => match objects.get(&bucket, &key, GetOptions::default()).await {
             Ok(got) => {
                 let mut body = got.body;
                 let mut bytes = Vec::new();
                 while let Some(piece) = body.next().await {
                     match piece {
                         Ok(piece) => bytes.extend_from_slice(&piece),
+                        // This read holds its floor: nothing that it needs may be removed (O4).
+                        Err(Error::Unreadable { chunk, why })
+                            if why.contains("every node says that it is gone") =>
+                        {
+                            return Say::Wrong(format!("O4: chunk {chunk} went while {key} was being read"));
+                        }
                         Err(e) => return Say::Failed(e.to_string()),
+                    }
+                    if pause > 0 {
+                        sleep(&*host.clock, Duration::from_millis(pause)).await;
                     }
                 }
                 match history::value_of(&bytes).filter(|_| bytes.len() as u64 == got.size) {
@@ -221,6 +235,32 @@ async fn answer(objects: &Objects, ask: Ask) -> Say {
             }
         }
     }
+}
+
+/// With a pause before each slice, as from a slow client.
+fn paced(host: &Host, body: BodyIn, pause: u64) -> BodyIn {
+    if pause == 0 {
+        return body;
+    }
+    let host = host.clone();
+    Box::pin(body.then(move |slice| {
+        let host = host.clone();
+        async move {
+            sleep(&*host.clock, Duration::from_millis(pause)).await;
+            slice
+        }
+    }))
+}
+
+/// Asks the node on `host` called `name`; `None`: no answer came.
+pub(crate) async fn question(host: &Host, name: String, ask: Ask) -> Option<Say> {
+    let mut stream = match host.net.connect(&format!("{name}:{PORT}")).await {
+        Ok(stream) => stream,
+        // Nothing was sent.
+        Err(e) => return Some(Say::Failed(e.to_string())),
+    };
+    send(&mut *stream, &ask).await.ok()?;
+    receive::<Say>(&mut *stream).await.ok()
 }
 
 /// In slices of uneven size, as bodies come off a socket.
@@ -252,6 +292,7 @@ async fn upload(
     for (number, piece) in (1..).map(PartNumber).zip(pieces.iter().filter(|piece| !piece.is_empty())) {
         let options = PutOptions { length: Some(piece.len() as u64), ..PutOptions::default() };
         let done = objects.put_part(bucket, key, id, number, options, sliced(piece)).await.map_err(failed)?;
+        benteng_host::probe("part_committed");
         parts.push(ListedPart { number, etag: done.etag, checksum: None });
     }
     let complete = || objects.complete_upload(bucket, key, id, parts.clone(), None, Condition::default());
@@ -259,6 +300,8 @@ async fn upload(
     // A client whose completion got no answer asks again: it must be answered alike (C1).
     let done = match first {
         Err(Error::Unknown { .. }) => complete().await.map_err(|e| Say::Unknown(e.to_string()))?,
+        // Every part was answered for, and nobody else knows this upload.
+        Err(e @ Error::Rejected(Rejection::InvalidPart(_))) => return Err(Say::Wrong(format!("O1: {e}"))),
         first => first.map_err(|e| said(&e))?,
     };
     Ok(done.etag.to_string())

@@ -1,6 +1,7 @@
 //! What clients did and what they were told: the evidence that the checkers judge.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 /// A value that a client wrote: unique over the run; its bytes follow from it.
 pub type Value = u64;
@@ -71,17 +72,32 @@ const BODY_MIN: usize = 16;
 /// The bytes of a value: `len` of them (16 at least), the first eight naming it.
 pub fn body(value: Value, len: usize) -> Vec<u8> {
     let len = len.max(BODY_MIN);
-    let mut out = value.to_le_bytes().to_vec();
-    let mut state = value.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let noise = NOISE.get_or_init(noise);
+    let mut out = Vec::with_capacity(len + noise.len());
+    out.extend_from_slice(&value.to_le_bytes());
+    let mut from = usize::try_from(value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8).unwrap_or(0) % noise.len();
     while out.len() < len {
-        // xorshift64: incompressible and reproducible, nothing more is asked of it.
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        out.extend_from_slice(&state.to_le_bytes());
+        out.extend_from_slice(&noise[from..]);
+        from = 0;
     }
     out.truncate(len);
     out
+}
+
+/// A prime number of bytes: parts of two values that begin elsewhere in it are never equal.
+const NOISE_BYTES: usize = 1_048_573;
+static NOISE: OnceLock<Vec<u8>> = OnceLock::new();
+
+/// xorshift64: incompressible and reproducible, nothing more is asked of it.
+fn noise() -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(NOISE_BYTES).collect()
 }
 
 /// The value whose bytes these are, if they are exactly a value's.

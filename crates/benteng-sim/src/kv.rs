@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use benteng_host::{Batch, Clock, Error, Fut, Kv, KvView, Op, Result, Visit, sleep};
 use bytes::Bytes;
+use rand::Rng;
 
 use crate::disk::Errno;
 use crate::random::{SimRng, below, coin, draw, stream};
@@ -26,6 +27,7 @@ struct State {
     /// The last batch written, and the last one surely durable.
     written: u64,
     flushed: u64,
+    flips: u64,
     /// Views in use, by the batch that they see last.
     views: BTreeMap<u64, usize>,
     generation: u64,
@@ -168,6 +170,31 @@ impl SimKv {
         let mut state = self.shared.lock();
         state.write_latency = Some(write);
         state.flush_latency = Some(flush);
+    }
+
+    /// Flips a bit in the stored value of one of the keys that `choose` accepts; says of which.
+    pub fn flip(&self, rng: &mut SimRng, choose: impl Fn(&[u8]) -> bool) -> Option<Bytes> {
+        let mut state = self.shared.lock();
+        let lives =
+            |versions: &Versions| matches!(versions.last(), Some((_, Some(value))) if !value.is_empty());
+        let chosen = state.map.iter().filter(|(key, versions)| choose(key) && lives(versions));
+        let keys: Vec<Bytes> = chosen.map(|(key, _)| key.clone()).collect();
+        let key = keys.get(usize::try_from(below(rng, keys.len() as u64)).ok()?)?.clone();
+        let (at, bit) = (rng.next_u64(), below(rng, 8));
+        for (_, value) in state.map.get_mut(&key)? {
+            let Some(bytes) = value.as_ref().filter(|bytes| !bytes.is_empty()) else { continue };
+            let mut bytes = bytes.to_vec();
+            let at = usize::try_from(at % bytes.len() as u64).ok()?;
+            bytes[at] ^= 1 << bit;
+            *value = Some(bytes.into());
+        }
+        state.flips += 1;
+        Some(key)
+    }
+
+    /// Bits flipped since the store was new.
+    pub fn flips(&self) -> u64 {
+        self.shared.lock().flips
     }
 
     /// Batches written so far, and of those how many are surely durable.

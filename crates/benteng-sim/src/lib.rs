@@ -29,8 +29,11 @@ mod plan; // what a seed decides before its run
 mod probes; // rare branches: counted, and aimed at
 mod random; // streams of the seed
 mod run; // one seed, one run
+pub mod scenario; // scripted histories, one for each rule's "else"
 mod site; // a site of simulated nodes
+mod stage; // a site under a script's hands
 mod tasks; // tasks behind the gate, computations inline
+mod watch; // what must hold at every moment
 mod witness; // facts that nodes state, held against each other
 mod workload; // clients
 
@@ -42,7 +45,7 @@ pub use host::{Ending, SimHost};
 pub use kv::SimKv;
 pub use nemesis::Fault;
 pub use net::SimNet;
-pub use probes::Probes;
+pub use probes::{PROBES, Probes};
 pub use random::{SimRandom, SimRng, stream};
 pub use run::{Report, Scale, run};
 pub use tasks::SimTasks;

@@ -1,15 +1,20 @@
 //! Faults: at random times, and aimed: armed on a probe, struck right after it.
 
+mod rot; // bits that flip
+
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
 use turmoil::Sim;
 
+use self::rot::Rot;
 use crate::plan::Plan;
 use crate::probes::Probes;
 use crate::site::{Site, name};
-use crate::{DiskCall, SimRng};
+use crate::{DiskCall, Ending, SimRng};
 
 /// Kinds of fault; a seed counts with at least six of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,11 +53,19 @@ pub enum Fault {
     LongOutage,
     /// A node is lost with its disks; a fresh one takes its place.
     Replacement,
+    /// A stored bit flips.
+    BitRot,
+    /// A read or a write fails.
+    FailedCall,
+    /// A clock jumps by an hour, or to 2038.
+    FarClock,
+    /// Clients stop pausing.
+    Burst,
 }
 
 impl Fault {
     /// The ones that strike at random.
-    pub(crate) const AT_RANDOM: [Fault; 16] = [
+    pub(crate) const AT_RANDOM: [Fault; 19] = [
         Fault::Kill,
         Fault::PowerLoss,
         Fault::SitePowerLoss,
@@ -69,16 +82,21 @@ impl Fault {
         Fault::FailedSync,
         Fault::FullDisk,
         Fault::LongOutage,
+        Fault::FailedCall,
+        Fault::FarClock,
+        Fault::Burst,
     ];
 }
 
 /// Probes worth aiming at.
-const AIMS: [&str; 12] = [
+pub(crate) const AIMS: [&str; 14] = [
     "raft_vote_durable",
     "raft_append_durable",
     "chunk_durable",
     "client_answered",
+    "part_committed",
     "proposal_settled",
+    "hedge_won",
     "snapshot_page_installed",
     "snapshot_switched",
     "chunk_segment_copied_out",
@@ -104,6 +122,10 @@ pub(crate) struct Nemesis {
     /// Who loses its power when the armed probe fires; 0: all.
     aim: Option<u64>,
     faults: Vec<Fault>,
+    rot: Option<Rot>,
+    /// Clients look at it: no pauses while it is set.
+    pub(crate) burst: Arc<AtomicBool>,
+    burst_until: Option<Duration>,
     replace_at: Option<Duration>,
 }
 
@@ -122,6 +144,9 @@ impl Nemesis {
             slow_until: None,
             aim: None,
             faults: plan.faults.clone(),
+            rot: plan.rot.map(Rot::of),
+            burst: Arc::default(),
+            burst_until: None,
             replace_at: None,
         }
     }
@@ -179,30 +204,36 @@ impl Nemesis {
     fn revive(&mut self, sim: &mut Sim<'_>, site: &Site, now: Duration) {
         for node in site.members() {
             let Some(host) = site.machine(node) else { continue };
-            if !self.is_down(node) && host.ending().is_some() {
+            if !self.is_down(node)
+                && let Some(ending) = host.ending()
+            {
+                let damaged = host.disk.flips() > 0 || host.kv.flips() > 0;
+                let refuses = matches!(ending, Ending::Returned(Err(_))) && damaged;
+                if refuses && self.replaces_refused(sim, site, node, now) {
+                    continue;
+                }
                 let why = format!("{} ended: {:?}", name(node), host.ending());
                 self.probes.note(&why);
-                sim.crash(name(node));
-                host.kill();
+                site.kill(sim, node);
                 let back = self.for_a_while(now, 200, 2000);
                 self.down.push((node, back));
             }
         }
     }
 
-    fn power_off(&mut self, sim: &mut Sim<'_>, site: &Site, node: u64, now: Duration) {
-        // turmoil says goodbye with a FIN; a machine without power does not.
-        let others: Vec<u64> = site.members().into_iter().filter(|other| *other != node).collect();
-        for other in &others {
-            sim.partition(name(node), name(*other));
-        }
+    /// Whose log is damaged refuses to start (S3), and a fresh machine takes its place.
+    fn replaces_refused(&mut self, sim: &mut Sim<'_>, site: &Site, node: u64, now: Duration) -> bool {
         sim.crash(name(node));
-        for other in &others {
-            sim.repair(name(node), name(*other));
-        }
-        if let Some(host) = site.machine(node) {
-            host.power_loss();
-        }
+        let Some(fresh) = site.replace(node) else { return false };
+        self.note(Fault::Replacement, &format!("{} by {}, which refused to start", name(node), name(fresh)));
+        self.rot = None;
+        let boots = self.for_a_while(now, 200, 4000);
+        self.down.push((fresh, boots));
+        true
+    }
+
+    fn power_off(&mut self, sim: &mut Sim<'_>, site: &Site, node: u64, now: Duration) {
+        site.cut_power(sim, node);
         let back = self.for_a_while(now, 200, 4000);
         self.down.push((node, back));
     }
@@ -225,6 +256,10 @@ impl Nemesis {
         let next = members.iter().position(|member| *member == node).unwrap_or(0) + 1;
         let other = members[next % members.len()];
         let Some(host) = site.machine(node) else { return };
+        if let Some(flipped) = self.rot.as_mut().and_then(|rot| rot.strike(site, &self.probes, &mut self.rng))
+        {
+            self.note(Fault::BitRot, &flipped);
+        }
         let fault = self.faults[self.rng.random_range(0..self.faults.len())];
         if self.is_down(node) && fault != Fault::SitePowerLoss {
             return;
@@ -232,8 +267,7 @@ impl Nemesis {
         match fault {
             Fault::Kill => {
                 self.note(fault, &name(node));
-                sim.crash(name(node));
-                host.kill();
+                site.kill(sim, node);
                 let back = self.for_a_while(now, 100, 3000);
                 self.down.push((node, back));
             }
@@ -309,6 +343,24 @@ impl Nemesis {
                 let n = self.rng.random_range(1..30);
                 host.disk.fail(DiskCall::SyncData, n);
             }
+            Fault::FailedCall => {
+                let calls = [DiskCall::Read, DiskCall::Write, DiskCall::SyncDir];
+                let call = calls[self.rng.random_range(0..calls.len())];
+                self.note(fault, &format!("{} {call:?}", name(node)));
+                let n = self.rng.random_range(1..30);
+                host.disk.fail(call, n);
+            }
+            Fault::FarClock => {
+                let hour = 3_600_000_000_i64;
+                let jump = [-hour, hour, 12 * 365 * 24 * hour][self.rng.random_range(0..3)];
+                self.note(fault, &format!("{} jumps {jump} us", name(node)));
+                host.clock.jump_wall(jump);
+            }
+            Fault::Burst => {
+                self.note(fault, "clients");
+                self.burst.store(true, Ordering::Release);
+                self.burst_until = Some(self.for_a_while(now, 300, 1500));
+            }
             Fault::FullDisk => {
                 self.note(fault, &name(node));
                 host.disk.set_capacity(Some(0));
@@ -324,7 +376,7 @@ impl Nemesis {
                 }
             }
             // Due at a time of the plan's.
-            Fault::Replacement | Fault::SitePowerLoss | Fault::LongOutage => {}
+            Fault::Replacement | Fault::SitePowerLoss | Fault::LongOutage | Fault::BitRot => {}
         }
     }
 
@@ -334,10 +386,7 @@ impl Nemesis {
                 self.down.push((node, back));
             } else {
                 self.probes.note(&format!("{} boots", name(node)));
-                if let Some(host) = site.machine(node) {
-                    host.gate.reopen();
-                }
-                sim.bounce(name(node));
+                site.boot(sim, node);
             }
         }
         for (a, b, until, fault) in std::mem::take(&mut self.cuts) {
@@ -365,6 +414,10 @@ impl Nemesis {
                 host.disk.set_capacity(None);
             }
         }
+        if self.burst_until.is_some_and(|until| until <= now) {
+            self.burst_until = None;
+            self.burst.store(false, Ordering::Release);
+        }
         if self.slow_until.is_some_and(|until| until <= now) {
             self.slow_until = None;
             sim.set_max_message_latency(Duration::from_millis(5));
@@ -376,6 +429,7 @@ impl Nemesis {
         let end = Duration::MAX;
         self.aim = None;
         self.replace_at = None;
+        self.rot = None;
         self.recover(sim, site, end);
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) kv_write: RangeInclusive<Duration>,
     /// How long a flush of it takes.
     pub(crate) kv_flush: RangeInclusive<Duration>,
+    /// How long a sync of a file takes.
+    pub(crate) disk_sync: RangeInclusive<Duration>,
     /// The longest pause of a client between two operations.
     pub(crate) pause: Duration,
     /// The longest pause between two strikes.
@@ -36,6 +38,12 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<Fault>,
     /// When a node is replaced by a fresh one, if one is.
     pub(crate) replace_after: Option<Duration>,
+    /// The node whose disks rot, if one does: never a second one, and then none is replaced for another cause.
+    pub(crate) rot: Option<u64>,
+    /// Time within which every stored chunk is read again.
+    pub(crate) scrub: Duration,
+    /// After which a floor that is not renewed is voided (O5).
+    pub(crate) floor_void: Duration,
 }
 
 fn ms(n: u64) -> Duration {
@@ -46,7 +54,7 @@ impl Plan {
     /// Draws one for a run whose work lasts `work`.
     pub(crate) fn draw(rng: &mut SimRng, work: Duration) -> Plan {
         let mut pick = |of: &[u64]| of[rng.random_range(0..of.len())];
-        let tick = ms(pick(&[1, 2, 5]));
+        let tick = ms(pick(&[1, 2, 5, 5]));
         let log_keep = pick(&[60, 150, 300]);
         let log_segment = pick(&[256 << 10, 512 << 10, 2 << 20]);
         let chunk_segment = pick(&[9 << 20, 12 << 20, 24 << 20]);
@@ -61,7 +69,11 @@ impl Plan {
                 faults.push(fault);
             }
         }
-        let replace_after = rng.random_bool(0.5).then(|| work.mul_f64(rng.random_range(0.1..0.8)));
+        let disk_sync = Duration::ZERO..=ms([0, 1, 6, 25][rng.random_range(0..4)]);
+        let rot = rng.random_bool(0.3).then(|| rng.random_range(1..=3));
+        let replaced = rot.is_none() && rng.random_bool(0.6);
+        let replace_after = replaced.then(|| work.mul_f64(rng.random_range(0.1..0.8)));
+        let scrub = Duration::from_secs(if rot.is_some() { 20 } else { 14 * 24 * 3600 });
         Plan {
             tick,
             log_keep,
@@ -69,10 +81,34 @@ impl Plan {
             chunk_segment,
             kv_write,
             kv_flush,
+            disk_sync,
             pause,
             lull,
             faults,
             replace_after,
+            rot,
+            scrub,
+            floor_void: Duration::from_secs(600),
+        }
+    }
+
+    /// One without faults, for scripts.
+    pub(crate) fn calm() -> Plan {
+        Plan {
+            tick: ms(2),
+            log_keep: 300,
+            log_segment: 512 << 10,
+            chunk_segment: 12 << 20,
+            kv_write: Duration::ZERO..=ms(1),
+            kv_flush: Duration::ZERO..=ms(10),
+            disk_sync: Duration::ZERO..=ms(1),
+            pause: ms(60),
+            lull: ms(1000),
+            faults: Vec::new(),
+            replace_after: None,
+            rot: None,
+            scrub: Duration::from_secs(14 * 24 * 3600),
+            floor_void: Duration::from_secs(600),
         }
     }
 }
@@ -86,7 +122,7 @@ mod tests {
     #[test]
     fn every_plan_knows_enough_faults_and_all_plans_together_know_all() {
         let mut known = BTreeSet::new();
-        let mut replaced = 0;
+        let (mut replaced, mut rots) = (0, 0);
         for seed in 0..200 {
             let plan = Plan::draw(&mut crate::stream(seed, "plan"), Duration::from_secs(60));
             let kinds: BTreeSet<Fault> = plan.faults.iter().copied().collect();
@@ -94,8 +130,11 @@ mod tests {
             assert_eq!(kinds.len(), plan.faults.len(), "no kind twice");
             known.extend(kinds);
             replaced += usize::from(plan.replace_after.is_some());
+            rots += usize::from(plan.rot.is_some());
+            assert!(plan.rot.is_none() || plan.replace_after.is_none(), "one disk is lost, not two");
         }
         assert_eq!(known, Fault::AT_RANDOM.into_iter().collect());
         assert!((50..150).contains(&replaced), "{replaced}");
+        assert!((30..100).contains(&rots), "{rots}");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use benteng_meta::ids::{Attempt, BlobId, NodeId, PartNumber};
+use benteng_meta::ids::NodeId;
 use benteng_meta::{PlacementRow, query};
 use benteng_objects::Node;
 use rand::RngExt;
@@ -17,7 +17,7 @@ use crate::nemesis::{Fault, Nemesis};
 use crate::plan::Plan;
 use crate::probes::Probes;
 use crate::site::{Seats, Site, name};
-use crate::witness::{Facts, Removed};
+use crate::watch::Watch;
 use crate::workload::{Client, Record};
 use crate::{SimHost, linear, stream};
 
@@ -36,7 +36,7 @@ pub struct Scale {
 
 impl Default for Scale {
     fn default() -> Scale {
-        Scale { nodes: 3, clients: 6, keys: 12, work: Duration::from_secs(60) }
+        Scale { nodes: 3, clients: 6, keys: 12, work: Duration::from_secs(40) }
     }
 }
 
@@ -82,38 +82,56 @@ pub fn run(seed: u64, scale: Scale, probes: &Probes) -> Report {
     let read = Arc::new(AtomicBool::new(false));
     let done = Arc::new(AtomicBool::new(false));
     let clients = SimHost::new("clients", seed);
-    let asking = Asking { seed, scale, seats: site.seats.clone(), pause: plan.pause, record: record.clone() };
+    let nemesis = Nemesis::new(stream(seed, "nemesis"), probes.clone(), &plan);
+    let asking = Asking {
+        seed,
+        scale,
+        seats: site.seats.clone(),
+        pause: plan.pause,
+        burst: nemesis.burst.clone(),
+        record: record.clone(),
+    };
     spawn_clients(&mut sim, &clients, asking, (&stop, &read, &done));
     let mut driver = Driver {
-        nemesis: Nemesis::new(stream(seed, "nemesis"), probes.clone(), &plan),
+        nemesis,
         probes: probes.clone(),
-        violations: Vec::new(),
+        watch: Watch::new(probes.clone()),
         next: Duration::ZERO,
         lull: plan.lull,
         rng: stream(seed, "run"),
     };
     driver.form(&mut sim, &site);
-    if driver.violations.is_empty() {
+    if driver.watch.violations.is_empty() {
         let now = sim.elapsed();
         driver.nemesis.begin(now, &plan);
         driver.work(&mut sim, &site, scale.work);
         driver.nemesis.heal(&mut sim, &site);
-        driver.settle(&mut sim, &site, Duration::from_secs(20));
+        driver.settle(&mut sim, &site, Duration::from_secs(10));
         let now = sim.elapsed();
         driver.nemesis.power_off_all(&mut sim, &site, now);
-        driver.settle(&mut sim, &site, Duration::from_secs(20));
-        stop.store(true, Ordering::Release);
         driver.settle(&mut sim, &site, Duration::from_secs(10));
+        stop.store(true, Ordering::Release);
+        driver.settle(&mut sim, &site, Duration::from_secs(5));
         read.store(true, Ordering::Release);
         driver.until(&mut sim, &site, "every key is read", Duration::from_secs(120), || {
             done.load(Ordering::Acquire)
         });
         driver.converge(&mut sim, &site);
+        if plan.rot.is_some() && driver.watch.violations.is_empty() {
+            // Every copy is read again meanwhile; what was damaged is made good.
+            driver.settle(&mut sim, &site, 2 * plan.scrub);
+            driver.until(&mut sim, &site, "no copy is damaged", Duration::from_secs(60), || {
+                site.running().iter().all(|node| node.store().quarantined().is_empty())
+            });
+            driver.converge(&mut sim, &site);
+        }
     }
-    let mut violations = driver.violations;
+    let mut violations = driver.watch.violations;
+    if violations.is_empty() && probes.facts(|facts| facts.entries()) == 0 {
+        violations.push("the nodes stated no facts: nobody would see what they break".to_owned());
+    }
     violations.extend(record.violations());
     violations.extend(judge(&record.operations()));
-    violations.extend(probes.facts(Facts::take_broken));
     Report {
         seed,
         entries: probes.facts(|facts| facts.entries()),
@@ -133,6 +151,7 @@ struct Asking {
     scale: Scale,
     seats: Seats,
     pause: Duration,
+    burst: Arc<AtomicBool>,
     record: Record,
 }
 
@@ -154,6 +173,7 @@ fn spawn_clients(
             record: asking.record.clone(),
             next: 0,
             pause: asking.pause,
+            burst: asking.burst.clone(),
         };
         let working = (1..=asking.scale.clients).map(|number| {
             let stop = stop.clone();
@@ -173,10 +193,13 @@ fn spawn_clients(
     });
 }
 
+/// Between two looks at whether something holds.
+const LOOK: Duration = Duration::from_millis(50);
+
 struct Driver {
     nemesis: Nemesis,
     probes: Probes,
-    violations: Vec<String>,
+    watch: Watch,
     next: Duration,
     lull: Duration,
     rng: crate::SimRng,
@@ -185,44 +208,15 @@ struct Driver {
 impl Driver {
     fn step(&mut self, sim: &mut Sim<'_>, site: &Site, strikes: bool) {
         if let Err(e) = sim.step() {
-            self.violations.push(format!("the simulation failed: {e}"));
+            self.watch.violations.push(format!("the simulation failed: {e}"));
         }
         let now = sim.elapsed();
+        self.watch.look(site, now);
         let due = strikes && now >= self.next;
         if due {
             self.next = now + self.rng.random_range(Duration::from_millis(200)..self.lull);
         }
         self.nemesis.turn(sim, site, now, due);
-        for node in site.members() {
-            let ending = site.machine(node).and_then(|host| host.ending());
-            // A panic is a verdict: nothing a client or a fault does may cause one.
-            if matches!(ending, Some(crate::Ending::Panicked)) {
-                self.violations.push(format!("{} panicked", name(node)));
-            }
-        }
-        let removed = self.probes.facts(Facts::take_removed);
-        if !removed.is_empty() {
-            self.hold_removals(site, &removed);
-        }
-    }
-
-    /// No node removes a chunk that the newest state names (I8): a state that is older than the
-    /// remover's cannot name what died, one that is newer neither.
-    fn hold_removals(&mut self, site: &Site, removed: &[Removed]) {
-        let views = site.running().into_iter().filter_map(|node| {
-            let view = node.group().local().ok()?;
-            Some((query::clock(&*view).ok()?.seq, view))
-        });
-        let Some((_, view)) = views.max_by_key(|(seq, _)| *seq) else { return };
-        for (blob, attempt) in removed {
-            let blob = BlobId(uuid::Uuid::from_u128(*blob));
-            let part = PartNumber((attempt & 0xffff) as u16);
-            let attempt = Attempt((attempt >> 16) as u64);
-            if matches!(query::names_attempt(&*view, blob, part, attempt), Ok(true)) {
-                let what = format!("attempt {:016x} of blob {blob}, part {}", attempt.0, part.0);
-                self.violations.push(format!("I8: a node removed {what}, which a live row names"));
-            }
-        }
     }
 
     fn until(
@@ -234,9 +228,20 @@ impl Driver {
         holds: impl Fn() -> bool,
     ) {
         let end = sim.elapsed() + within;
-        while !holds() {
-            if sim.elapsed() > end || !self.violations.is_empty() {
-                self.violations.push(format!("standstill: not within {within:?} of healing: {what}"));
+        let mut look = Duration::ZERO;
+        loop {
+            // Often enough, and not at each step: what is looked at may be a thousand rows.
+            if sim.elapsed() >= look {
+                if holds() {
+                    return;
+                }
+                look = sim.elapsed() + LOOK;
+            }
+            if !self.watch.violations.is_empty() {
+                return;
+            }
+            if sim.elapsed() > end {
+                self.watch.violations.push(format!("standstill: not within {within:?} of healing: {what}"));
                 return;
             }
             self.step(sim, site, false);
@@ -246,18 +251,19 @@ impl Driver {
     fn form(&mut self, sim: &mut Sim<'_>, site: &Site) {
         self.until(sim, site, "the site is formed", Duration::from_secs(60), || site.formed());
         self.settle(sim, site, Duration::from_secs(5));
+        self.probes.facts(|facts| facts.expect_copies(2));
     }
 
     fn work(&mut self, sim: &mut Sim<'_>, site: &Site, work: Duration) {
         let end = sim.elapsed() + work;
-        while sim.elapsed() < end && self.violations.is_empty() {
+        while sim.elapsed() < end && self.watch.violations.is_empty() {
             self.step(sim, site, true);
         }
     }
 
     fn settle(&mut self, sim: &mut Sim<'_>, site: &Site, time: Duration) {
         let end = sim.elapsed() + time;
-        while sim.elapsed() < end && self.violations.is_empty() {
+        while sim.elapsed() < end && self.watch.violations.is_empty() {
             self.step(sim, site, false);
         }
     }
@@ -280,37 +286,36 @@ impl Driver {
         let what = "replicas at one sequence, every group in its place, no copy missing";
         self.until(sim, site, what, Duration::from_secs(120), whole);
         if !whole() {
-            self.violations.push(standing().join("; "));
+            self.watch.violations.push(standing().join("; "));
         }
-        if !self.violations.is_empty() {
+        if !self.watch.violations.is_empty() {
             return;
         }
         let running = site.running();
         let hashes: BTreeSet<u64> =
             running.iter().filter_map(|n| query::state_hash(&*n.group().local().ok()?).ok()).collect();
         if hashes.len() != 1 {
-            self.violations.push(format!("I6: replicas at one sequence hold {} states", hashes.len()));
+            self.watch.violations.push(format!("I6: replicas at one sequence hold {} states", hashes.len()));
         }
         for node in &running {
             match node.missing() {
                 Ok(missing) if missing.is_empty() => {}
-                Ok(missing) => self.violations.push(format!(
+                Ok(missing) => self.watch.violations.push(format!(
                     "I1: {} lacks {} chunks that rows name in its groups, and nobody counts them: {:?}",
                     name(node.me().0),
                     missing.len(),
                     &missing[..missing.len().min(3)]
                 )),
-                Err(e) => self.violations.push(format!("{} cannot be audited: {e}", name(node.me().0))),
+                Err(e) => self.watch.violations.push(format!("{} cannot be audited: {e}", name(node.me().0))),
             }
         }
-        let removed = self.probes.facts(|facts| facts.removed());
-        self.hold_removals(site, &removed);
+        self.watch.hold_all_removals(site);
     }
 }
 
 /// Where one replica stands after healing.
 #[derive(Debug, PartialEq, Eq)]
-struct Standing {
+pub(crate) struct Standing {
     seq: u64,
     chunks_short: u64,
     groups_moving: usize,
@@ -319,7 +324,7 @@ struct Standing {
 }
 
 impl Standing {
-    fn of(node: &Node) -> Option<Standing> {
+    pub(crate) fn of(node: &Node) -> Option<Standing> {
         let view = node.group().local().ok()?;
         let clock = query::clock(&*view).ok()?;
         let placements = query::placements(&*view).ok()?;
@@ -333,7 +338,7 @@ impl Standing {
         Some(Standing { seq, chunks_short, groups_moving, first_moving, leader })
     }
 
-    fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.leader.is_some() && self.chunks_short == 0 && self.groups_moving == 0
     }
 }

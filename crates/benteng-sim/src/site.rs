@@ -73,6 +73,14 @@ pub(crate) struct Shared {
     replaces: Mutex<BTreeMap<u64, u64>>,
     /// The running nodes, for the checkers.
     running: Mutex<BTreeMap<u64, Arc<Node>>>,
+    /// Recovery epochs of nodes that have another than 0.
+    epochs: Mutex<BTreeMap<u64, u64>>,
+}
+
+impl Shared {
+    fn epoch(&self, node: u64) -> u64 {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).get(&node).copied().unwrap_or(0)
+    }
 }
 
 /// The site as the driver sees it.
@@ -83,6 +91,8 @@ pub(crate) struct Site {
     pub(crate) seats: Seats,
     shared: Arc<Shared>,
     lost: RefCell<BTreeSet<u64>>,
+    /// Nodes without a process.
+    down: RefCell<BTreeSet<u64>>,
 }
 
 impl Site {
@@ -96,11 +106,13 @@ impl Site {
             joined: Mutex::default(),
             replaces: Mutex::default(),
             running: Mutex::default(),
+            epochs: Mutex::default(),
         });
         let mut machines = BTreeMap::new();
         for node in 1..=nodes + SPARES {
             let machine = SimHost::new(&name(node), seed);
             machine.kv.set_latency(plan.kv_write.clone(), plan.kv_flush.clone());
+            machine.disk.set_latency(Duration::ZERO..=Duration::ZERO, plan.disk_sync.clone());
             machines.insert(node, machine.clone());
             let shared = shared.clone();
             sim.host(name(node), move || {
@@ -113,7 +125,7 @@ impl Site {
             }
         }
         let seats = Seats(Arc::new(Mutex::new((1..=nodes).collect())));
-        Site { machines, seats, shared, lost: RefCell::default() }
+        Site { machines, seats, shared, lost: RefCell::default(), down: RefCell::default() }
     }
 
     /// The site's nodes.
@@ -130,7 +142,62 @@ impl Site {
     pub(crate) fn running(&self) -> Vec<Arc<Node>> {
         let members = self.members();
         let running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.iter().filter(|(node, _)| members.contains(node)).map(|(_, node)| node.clone()).collect()
+        let down = self.down.borrow();
+        let counts = |node: &u64| members.contains(node) && !down.contains(node);
+        running.iter().filter(|(node, _)| counts(node)).map(|(_, node)| node.clone()).collect()
+    }
+
+    /// The running node `node`.
+    pub(crate) fn node(&self, node: u64) -> Option<Arc<Node>> {
+        if self.down.borrow().contains(&node) {
+            return None;
+        }
+        self.shared.running.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
+    }
+
+    /// From its next start on `node` has this recovery epoch (S7).
+    pub(crate) fn set_epoch(&self, node: u64, epoch: u64) {
+        self.shared.epochs.lock().unwrap_or_else(PoisonError::into_inner).insert(node, epoch);
+    }
+
+    /// The process of `node` dies; its machine stays up.
+    pub(crate) fn kill(&self, sim: &mut Sim<'_>, node: u64) {
+        sim.crash(name(node));
+        self.gone(node);
+        if let Some(host) = self.machine(node) {
+            host.kill();
+        }
+    }
+
+    /// The machine of `node` loses its power.
+    pub(crate) fn cut_power(&self, sim: &mut Sim<'_>, node: u64) {
+        // turmoil says goodbye with a FIN; a machine without power does not.
+        let others: Vec<u64> = self.members().into_iter().filter(|other| *other != node).collect();
+        for other in &others {
+            sim.partition(name(node), name(*other));
+        }
+        sim.crash(name(node));
+        for other in &others {
+            sim.repair(name(node), name(*other));
+        }
+        self.gone(node);
+        if let Some(host) = self.machine(node) {
+            host.power_loss();
+        }
+    }
+
+    /// `node` boots.
+    pub(crate) fn boot(&self, sim: &mut Sim<'_>, node: u64) {
+        self.down.borrow_mut().remove(&node);
+        if let Some(host) = self.machine(node) {
+            host.gate.reopen();
+        }
+        sim.bounce(name(node));
+    }
+
+    /// What a node that does not run holds is no evidence.
+    fn gone(&self, node: u64) {
+        self.down.borrow_mut().insert(node);
     }
 
     /// Whether every node serves.
@@ -174,10 +241,12 @@ async fn boot(
     options.peers = peers;
     // Small, so that rolls, recycling, snapshots and cleaning happen within a run.
     let (segment_bytes, log_keep) = (shared.plan.log_segment, shared.plan.log_keep);
-    options.group_options = Box::new(move |group| GroupOptions { segment_bytes, log_keep, ..group });
+    let epoch = shared.epoch(node);
+    options.group_options = Box::new(move |group| GroupOptions { segment_bytes, log_keep, epoch, ..group });
     options.store_options =
         StoreOptions { segment_bytes: shared.plan.chunk_segment, ..StoreOptions::default() };
-    options.limits = Limits { sweep: Duration::from_secs(10), ..Limits::default() };
+    let Plan { scrub, floor_void, .. } = shared.plan;
+    options.limits = Limits { sweep: Duration::from_secs(10), scrub, floor_void, ..Limits::default() };
     let started = Arc::new(Node::start(options).await.map_err(|e| e.to_string())?);
     let known = shared.joined.lock().unwrap_or_else(PoisonError::into_inner).contains(&node);
     if !known {
@@ -185,7 +254,17 @@ async fn boot(
     }
     shared.running.lock().unwrap_or_else(PoisonError::into_inner).insert(node, started.clone());
     benteng_host::probe("node_serves");
-    door::serve(host, started.objects()).await
+    let serving = Box::pin(door::serve(host.clone(), started.objects()));
+    let failing = Box::pin(async {
+        loop {
+            // As the real process does: without Raft a node only looks alive.
+            benteng_host::sleep(&*host.clock, Duration::from_millis(500)).await;
+            if let Some(why) = started.group().failed() {
+                return Err(why);
+            }
+        }
+    });
+    futures::future::select(serving, failing).await.factor_first().0
 }
 
 /// The first node forms the site; the others are let in by one that serves.

@@ -1,5 +1,6 @@
 //! Clients: each asks one node after another, one thing at a time, and remembers what it was told.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -79,6 +80,8 @@ pub(crate) struct Client {
     pub next: u64,
     /// The longest pause between two operations.
     pub pause: Duration,
+    /// No pauses while it is set.
+    pub burst: Arc<AtomicBool>,
 }
 
 /// How long a client waits for an answer.
@@ -117,7 +120,9 @@ impl Client {
             let node = self.rng.random_range(0..self.seats.count());
             self.one(&host, at, node, &mut seen).await;
             let pause = self.rng.random_range(0..=u64::try_from(self.pause.as_micros()).unwrap_or(0));
-            benteng_host::sleep(&*host.clock, Duration::from_micros(pause)).await;
+            if !self.burst.load(Ordering::Acquire) {
+                benteng_host::sleep(&*host.clock, Duration::from_micros(pause)).await;
+            }
         }
     }
 
@@ -129,11 +134,14 @@ impl Client {
         let key = key(at);
         let known = seen.get(at).cloned().flatten();
         let (call, ask) = match (kind, known) {
-            (0..4, _) => (Call::Get, Ask::Get { key: key.clone() }),
+            (0..4, _) => (Call::Get, Ask::Get { key: key.clone(), pause: 0 }),
             (4, _) => (Call::Delete, Ask::Delete { key: key.clone() }),
             (5, _) => {
                 let (value, len) = (self.value(), self.len());
-                (Call::Create(value), Ask::Put { key: key.clone(), value, len, create: true, tag: None })
+                (
+                    Call::Create(value),
+                    Ask::Put { key: key.clone(), value, len, create: true, tag: None, pause: 0 },
+                )
             }
             (7, _) if self.rng.random_bool(0.3) => {
                 let (value, len) = (self.value(), self.len());
@@ -144,12 +152,15 @@ impl Client {
             }
             (6, Some((old, tag))) => {
                 let (value, len) = (self.value(), self.len());
-                let ask = Ask::Put { key: key.clone(), value, len, create: false, tag: Some(tag) };
+                let ask = Ask::Put { key: key.clone(), value, len, create: false, tag: Some(tag), pause: 0 };
                 (Call::Replace(old, value), ask)
             }
             _ => {
                 let (value, len) = (self.value(), self.len());
-                (Call::Put(value), Ask::Put { key: key.clone(), value, len, create: false, tag: None })
+                (
+                    Call::Put(value),
+                    Ask::Put { key: key.clone(), value, len, create: false, tag: None, pause: 0 },
+                )
             }
         };
         let invoked = now();
@@ -224,16 +235,7 @@ impl Client {
     /// One question; `None`: no answer came.
     async fn ask(&self, host: &Host, node: usize, ask: &Ask) -> Option<Say> {
         let name = self.seats.name(node)?;
-        let addr = format!("{name}:{}", door::PORT);
-        let dialogue = async {
-            let mut stream = match host.net.connect(&addr).await {
-                Ok(stream) => stream,
-                // Nothing was sent.
-                Err(e) => return Some(Say::Failed(e.to_string())),
-            };
-            door::send(&mut *stream, ask).await.ok()?;
-            door::receive::<Say>(&mut *stream).await.ok()
-        };
+        let dialogue = door::question(host, name, ask.clone());
         let answered = benteng_host::timeout(&*host.clock, PATIENCE, Box::pin(dialogue)).await;
         answered.ok().flatten()
     }
@@ -244,7 +246,7 @@ impl Client {
             for _ in 0..20 {
                 let key = key(at);
                 let invoked = now();
-                let said = self.ask(host, node, &Ask::Get { key: key.clone() }).await;
+                let said = self.ask(host, node, &Ask::Get { key: key.clone(), pause: 0 }).await;
                 if let Some(Say::Got(got)) = said {
                     let told = Told::Read(got.map(|(value, _)| value));
                     let node = u32::try_from(node).unwrap_or(u32::MAX);

@@ -1,5 +1,6 @@
 //! What the journal's records mean here. Formats: `docs/formats-consensus.md`.
 
+use benteng_host::planted::{Bug, planted};
 use benteng_journal::{Body, Carry, Record, Sticky};
 use benteng_meta::codec;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -18,11 +19,12 @@ const PURGE: u8 = 4;
 
 /// Kinds whose newest record outlives its segment: the vote whole, the rest by their tag (J5, J7).
 pub(super) fn sticky() -> Vec<Sticky> {
-    vec![
+    let all = vec![
         Sticky { kind: VOTE, what: Carry::Whole },
         Sticky { kind: PURGE, what: Carry::TagOnly },
         Sticky { kind: ENTRY, what: Carry::TagOnly },
-    ]
+    ];
+    all.into_iter().filter(|sticky| sticky.kind != VOTE || !planted(Bug::VoteNotCarried)).collect()
 }
 
 /// A record of the log, read back.

@@ -6,7 +6,8 @@ use std::ops::{Bound, RangeBounds};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use benteng_host::{Host, Task};
+use benteng_host::planted::{Bug, planted};
+use benteng_host::{Host, Task, witness};
 use benteng_journal::{Journal, Opened, Options, Pending, Release, Replay, SegmentCipher};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use tokio::sync::{mpsc, watch};
@@ -46,6 +47,7 @@ pub(crate) struct LogStore {
 }
 
 struct Shared {
+    store: Uuid,
     journal: Journal,
     index: Mutex<Index>,
     /// The newest submit that is durable.
@@ -60,11 +62,12 @@ struct Completion {
     pending: Pending,
     ticket: u64,
     first: u64,
-    flushed: IOFlushed<Types>,
+    /// `None`: it was told already.
+    flushed: Option<IOFlushed<Types>>,
 }
 
-fn failed(e: impl std::error::Error + Send + Sync + 'static) -> io::Error {
-    io::Error::other(e)
+fn failed(e: impl std::fmt::Display) -> io::Error {
+    io::Error::other(e.to_string())
 }
 
 impl LogStore {
@@ -102,6 +105,7 @@ impl LogStore {
         index.whole().map_err(|why| benteng_journal::Error::Visitor(why.into()))?;
         let (completions, receiver) = mpsc::channel(COMPLETIONS);
         let shared = Arc::new(Shared {
+            store,
             journal,
             index: Mutex::new(index),
             durable: watch::Sender::new(0),
@@ -170,6 +174,18 @@ impl LogStore {
         self.shared.journal.stop().await
     }
 
+    /// States with what Raft starts (entries are counted from 1): all that was answered for (I1, S3).
+    pub(crate) fn state_found(&self) {
+        let (store, index) = (self.shared.store.as_u128(), self.index());
+        witness("vote_found", store, || index.vote.as_ref().map_or(0, vote_fact));
+        witness("log_found", store, || index.last().map_or(0, |last| u128::from(last.index) + 1));
+    }
+
+    /// States that a vote is answered for.
+    fn state_kept(&self, vote: &Vote) {
+        witness("vote_kept", self.shared.store.as_u128(), || vote_fact(vote));
+    }
+
     async fn read_entry(&self, index: u64) -> io::Result<Option<Entry>> {
         let (id, place) = {
             let log = self.index();
@@ -185,6 +201,12 @@ impl LogStore {
         let (_, body) = self.shared.journal.read(place).await.map_err(failed)?;
         records::read_entry(id, &body).map(Some).map_err(io::Error::other)
     }
+}
+
+/// A vote as a fact of the checkers': term, whom for, whether a quorum has granted it.
+fn vote_fact(vote: &Vote) -> u128 {
+    let id = &vote.leader_id;
+    u128::from(id.term) << 64 | u128::from(id.voted_for.0) << 1 | u128::from(vote.committed)
 }
 
 /// Takes the vote and the purge that only a checkpoint still holds, and reads the watermark.
@@ -210,6 +232,14 @@ fn absorb_checkpoint(index: &mut Index, opened: &Opened) -> LogOpened {
     LogOpened { fresh: opened.fresh, watermark }
 }
 
+/// Answers for the entries up to `last`, if they still stand in the log, and states that (I1).
+fn answer(store: Uuid, last: Option<u64>, flushed: IOFlushed<Types>) {
+    if let Some(last) = last {
+        witness("log_kept", store.as_u128(), || u128::from(last) + 1);
+    }
+    flushed.io_completed(Ok(()));
+}
+
 /// Tells openraft and the waiting what has become durable, in order (J1).
 async fn complete(shared: std::sync::Weak<Shared>, mut receiver: mpsc::Receiver<Completion>) {
     while let Some(Completion { pending, ticket, first, flushed }) = receiver.recv().await {
@@ -219,13 +249,17 @@ async fn complete(shared: std::sync::Weak<Shared>, mut receiver: mpsc::Receiver<
             Ok(places) => {
                 let mut index = shared.index.lock().unwrap_or_else(PoisonError::into_inner);
                 index.settle(first, ticket, &places, shared.cache_bytes);
+                let last = first + (places.len() as u64).saturating_sub(1);
+                let stands = index.slot(last).is_some_and(|slot| slot.ticket == ticket);
                 drop(index);
                 shared.durable.send_modify(|durable| *durable = ticket.max(*durable));
                 benteng_host::probe("raft_append_durable");
-                flushed.io_completed(Ok(()));
+                if let Some(flushed) = flushed {
+                    answer(shared.store, stands.then_some(last), flushed);
+                }
             }
             // The journal has stopped; it aborts by itself on what it cannot survive (J6).
-            Err(e) => flushed.io_completed(Err(failed(e))),
+            Err(e) => flushed.into_iter().for_each(|flushed| flushed.io_completed(Err(failed(&e)))),
         }
     }
 }
@@ -291,9 +325,19 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         // Answered only when a later record claims it (J3): else one flipped bit forgets a vote.
+        if planted(Bug::VoteDropped) {
+            self.index().vote = Some(*vote);
+            self.state_kept(vote);
+            return Ok(());
+        }
         let pending = self.shared.journal.submit_claimed(vec![records::vote(vote)]).await.map_err(failed)?;
         self.index().vote = Some(*vote);
+        if planted(Bug::VoteUnsynced) {
+            self.state_kept(vote);
+            return Ok(());
+        }
         pending.await.map_err(failed)?;
+        self.state_kept(vote);
         benteng_host::probe("raft_vote_durable");
         Ok(())
     }
@@ -319,20 +363,28 @@ impl RaftLogStorage<Types> for LogStore {
             }
             ticket
         };
-        let completion = Completion { pending, ticket, first, flushed: callback };
-        self.shared.completions.send(completion).await.map_err(|_| io::Error::other("the log has stopped"))
+        let mut flushed = Some(callback);
+        let early = if planted(Bug::AppendUnsynced) { flushed.take() } else { None };
+        let completion = Completion { pending, ticket, first, flushed };
+        let sent = self.shared.completions.send(completion).await;
+        let last = self.index().last().map(|last| last.index);
+        early.into_iter().for_each(|early| answer(self.shared.store, last, early));
+        sent.map_err(|_| io::Error::other("the log has stopped"))
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let kept = last_log_id.map(|id| id.index);
         let pending = self.shared.journal.submit(vec![records::truncate(kept)]).await.map_err(failed)?;
         self.index().truncate(kept);
+        witness("log_cut", self.shared.store.as_u128(), || kept.map_or(0, |kept| u128::from(kept) + 1));
         pending.await.map(drop).map_err(failed)
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
-        let pending = self.shared.journal.submit(vec![records::purge(&log_id)]).await.map_err(failed)?;
-        pending.await.map_err(failed)?;
+        if !planted(Bug::PurgeForgotten) {
+            let pending = self.shared.journal.submit(vec![records::purge(&log_id)]).await.map_err(failed)?;
+            pending.await.map_err(failed)?;
+        }
         let first_needed = {
             let mut index = self.index();
             index.purge(log_id);

@@ -1,5 +1,6 @@
 //! Buckets, PUT and DELETE of objects. Preconditions are decided here and nowhere else.
 
+use benteng_host::planted::{Bug, planted};
 use bytes::Bytes;
 
 use super::{Now, Step, removal, topology};
@@ -47,6 +48,7 @@ pub(super) fn delete_bucket(tx: &mut Tx<'_>, name: &str) -> Step<Answer> {
 }
 
 pub(super) fn put(tx: &mut Tx<'_>, put: &PutObject, now: Now) -> Step<Answer> {
+    assert!(!planted(Bug::ApplyAsserts) || KEY_BYTES.contains(&put.key.len()), "I6: a key of a wrong length");
     valid_key(&put.key)?;
     let mut usage = usage_of(tx, put.bucket)?;
     usable_kek(tx, put.kek)?;
@@ -62,6 +64,9 @@ pub(super) fn put(tx: &mut Tx<'_>, put: &PutObject, now: Now) -> Step<Answer> {
         NewBody::Chunks(part) => {
             let number = PartNumber(1);
             if let Some(replace) = topology::count_copies(tx, put.blob, number, part, now)? {
+                if planted(Bug::ReplaceIsRefusal) {
+                    return Err(Rejection::Invalid("too few copies".to_owned()).into());
+                }
                 return Ok(Answer::Replace(replace));
             }
             Body::Single(topology::part_row(part, now))
@@ -157,6 +162,9 @@ pub(super) fn valid_key(key: &str) -> Step<()> {
 
 /// Holds a condition against the current version. `If-Match` on nothing is 404, as AWS answers.
 pub(super) fn check(condition: &Condition, current: Option<&ObjectRow>) -> Step<()> {
+    if planted(Bug::PreconditionForgotten) {
+        return Ok(());
+    }
     if let Some(tags) = &condition.if_match {
         let row = current.ok_or(Rejection::NoSuchKey)?;
         if !tags.matches(&row.etag) {

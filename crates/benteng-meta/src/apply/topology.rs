@@ -1,5 +1,7 @@
 //! The site, gateways, placement and the repair queue (rules O2, O3, S8).
 
+use benteng_host::planted::{Bug, planted};
+use benteng_host::witness;
 use bytes::Bytes;
 
 use super::{Now, Step, removal};
@@ -110,7 +112,10 @@ pub(super) fn switch_if_ready(tx: &mut Tx<'_>, group: PlacementGroup) -> Result<
     let prefix = key::repairs(group);
     let short = tx.range::<RepairRow>(&prefix, &benteng_host::prefix_end(&prefix), usize::MAX)?;
     let lacking = short.iter().any(|(_, row)| row.missing.iter().any(|node| target.contains(node)));
-    if all_filled && !lacking {
+    let (filled, complete) = (planted(Bug::SwitchBeforeFilled), planted(Bug::SwitchWhileLacking));
+    if (all_filled || filled) && (!lacking || complete) {
+        // States that the move ended rightly, for the simulator (O3).
+        witness("group_switched", group.0.into(), || u128::from(!all_filled || lacking));
         // Copies on nodes that leave the group are nobody's any more.
         for (row_key, mut repair) in short {
             repair.missing.retain(|node| target.contains(node));
@@ -167,7 +172,8 @@ pub(super) fn count_copies(
             live.iter().enumerate().any(|(i, (id, counts))| id == node && *counts && mask & (1 << i) != 0)
         };
         let lacking: Vec<NodeId> = wanted.iter().copied().filter(|node| !holds(node)).collect();
-        if wanted.len() - lacking.len() < usize::from(site.copies_min) {
+        let copies_min = if planted(Bug::OneCopyEnough) { 1 } else { usize::from(site.copies_min) };
+        if wanted.len() - lacking.len() < copies_min {
             replace.push(sequence);
         } else if !lacking.is_empty() {
             missing.push((chunk, lacking));

@@ -39,6 +39,7 @@ impl State {
         planned.iter_mut().for_each(|left| *left -= 1);
         let fails = planned.contains(&0);
         planned.retain(|left| *left > 0);
+        self.failures += u64::from(fails);
         if fails { Course::Eio } else { Course::Whole }
     }
 }

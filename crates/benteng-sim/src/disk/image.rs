@@ -226,6 +226,16 @@ impl Image {
         self.names.files().map(move |(path, inode)| (path.to_owned(), len(inode)))
     }
 
+    pub(super) fn is_limited(&self) -> bool {
+        self.capacity.is_some()
+    }
+
+    /// All files with the end of the last byte that is not zero, to a page.
+    pub(super) fn ends(&self) -> impl Iterator<Item = (PathBuf, u64)> {
+        let end = |inode| self.inodes.get(&inode).map_or(0, |inode: &Inode| inode.cache().written());
+        self.names.files().map(move |(path, inode)| (path.to_owned(), end(inode)))
+    }
+
     pub(super) fn flip(&mut self, path: &Path, offset: u64, mask: u8) -> bool {
         let Ok(inode) = self.file(path).and_then(|inode| self.inode(inode)) else { return false };
         inode.flip(offset, mask);

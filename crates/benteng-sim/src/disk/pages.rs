@@ -17,6 +17,14 @@ impl Pages {
         self.len
     }
 
+    /// Behind the last byte that is not zero.
+    pub(super) fn written(&self) -> u64 {
+        let last = |page: &[u8; PAGE as usize]| page.iter().rposition(|byte| *byte != 0);
+        let end =
+            |(number, page): (&u64, &Arc<[u8; PAGE as usize]>)| Some(number * PAGE + last(page)? as u64 + 1);
+        self.pages.iter().rev().find_map(end).unwrap_or(0)
+    }
+
     pub(super) fn read(&self, offset: u64, n: usize) -> Vec<u8> {
         let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut out = vec![0; n.min(left)];
