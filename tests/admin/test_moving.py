@@ -139,6 +139,7 @@ def test_doctor_says_what_is_short_and_when_it_ends(site):
     said = until("the count", lambda: m if "chunks lack a copy" in (m := copies()["message"]) else None)
     assert "repair ends" not in said, said
     site.nodes["third"].start()
+    until("its doors", site.nodes["third"].is_ready)
     site.whole(3)
     check(site.nodes["third"].s3(), written)
     site.run("site", "doctor")
