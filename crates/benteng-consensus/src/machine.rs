@@ -10,7 +10,7 @@ use benteng_meta::{Envelope, Tx, codec, query};
 use futures::{FutureExt, Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::type_config::alias::SnapshotOf;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::log::LogStore;
 use crate::state::{Rows, Standing, State};
@@ -55,6 +55,9 @@ pub(crate) struct Machine {
     /// The log whose durability applying waits for (S2); openraft's own suite applies without one.
     log: Option<LogStore>,
     progress: Arc<watch::Sender<Progress>>,
+    /// Held while the state is changed: who drops a damaged one must not do so under a batch, which would
+    /// leave its own rows, and how far it came, in an empty state (S6).
+    turn: Arc<Mutex<()>>,
 }
 
 impl Machine {
@@ -62,7 +65,7 @@ impl Machine {
         let next = state.standing().last.map_or(0, |last| last.index + 1);
         let seq = query::clock(&state.live())?.seq;
         let progress = Arc::new(watch::Sender::new(Progress { next, seq }));
-        Ok(Machine { host, state, log, progress })
+        Ok(Machine { host, state, log, progress, turn: Arc::default() })
     }
 
     /// How far the state has come.
@@ -72,7 +75,13 @@ impl Machine {
 
     /// The state cannot be read: no replica may answer from it. Forget it and stop; the next
     /// start rebuilds it from log and peers (S6).
-    pub(crate) async fn broken(&self, e: &(dyn std::fmt::Display + Sync)) -> io::Error {
+    /// As [`Machine::broken`], for whoever meets damage outside of apply. Does not return.
+    pub(crate) async fn rebuild(&self) -> io::Error {
+        let _turn = self.turn.lock().await;
+        self.broken(&"a row that was read does not authenticate").await
+    }
+
+    async fn broken(&self, e: &(dyn std::fmt::Display + Sync)) -> io::Error {
         let why = format!("S6: the state cannot be read: {e}; it is dropped and rebuilt at the next start");
         if let Err(e) = self.state.forget().await {
             tracing::error!(error = %e, "the damaged state could not be dropped");
@@ -92,6 +101,10 @@ impl Machine {
         // Nothing is applied that this node could still forget (S2).
         if let Some(log) = self.log.as_ref().filter(|_| !planted(Bug::AppliedAheadOfLog)) {
             log.durable(last.index).await?;
+        }
+        let _turn = self.turn.lock().await;
+        if self.state.is_damaged() && !planted(Bug::BrokenStateRejects) && !planted(Bug::DamagedRowStays) {
+            return Err(self.broken(&"a row that was read does not authenticate").await);
         }
         let mut standing = self.state.standing();
         standing.switched = false;
@@ -219,6 +232,7 @@ impl RaftStateMachine<Types> for Machine {
                 Err(e) => return Err(self.write_failed(e).await),
             },
         };
+        let _turn = self.turn.lock().await;
         let standing =
             Standing { last: meta.last_log_id, membership: meta.last_membership.clone(), switched: true };
         if let Err(e) = self.state.switch(fresh, standing).await {

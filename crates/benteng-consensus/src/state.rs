@@ -221,6 +221,11 @@ impl State {
 
     /// The rows as of now, unaffected by what is applied later, with where they stand.
     pub(crate) fn snapshot(&self) -> crate::Result<(Rows, Standing)> {
+        if self.is_damaged() && !planted(Bug::DamagedStateServes) {
+            // It is about to be dropped, or is empty already: it must not say that nothing is there (S6).
+            let why = "this node's state is damaged and is being built anew".to_owned();
+            return Err(benteng_meta::Error::Decode { what: AppliedRow::WHAT, why }.into());
+        }
         let view = self.kv.snapshot().map_err(benteng_meta::Error::from)?;
         // Read from the snapshot itself (S4): the memory of it may be ahead of what was captured, or
         // behind, while a switch to a received snapshot is being flushed.
@@ -384,6 +389,8 @@ impl State {
 
     /// Forgets the state so that the next start rebuilds it from log and peers (S6).
     pub(crate) async fn forget(&self) -> benteng_host::Result<()> {
+        // Nobody reads an emptied state: before anything goes.
+        self.damaged.store(true, Ordering::Release);
         let mut batch = Batch::default();
         let first = rows_prefix(self.group, 0);
         batch.delete_range(first, prefix_end(&rows_prefix(self.group, u32::MAX)));

@@ -44,7 +44,7 @@ pub(crate) async fn run(inner: Weak<Inner>) {
         report(&group);
         // Apply notices by itself; a row that only readers touch would be an error for ever.
         if group.state.is_damaged() && !planted(Bug::DamagedRowStays) {
-            let why = group.machine.broken(&"a row that was read does not authenticate").await;
+            let why = group.machine.rebuild().await;
             tracing::error!(error = %why, "the damaged state is rebuilt at the next start");
         }
         // What is there at the start was read from the disk.

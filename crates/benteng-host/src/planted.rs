@@ -87,6 +87,8 @@ bugs! {
     SwitchUnflushed = "S5",
     /// A state that cannot be read makes a command a rejected one.
     BrokenStateRejects = "S6",
+    /// A damaged state is read while it is being dropped.
+    DamagedStateServes = "S6",
     /// A row that readers cannot open is an error for ever.
     DamagedRowStays = "S6",
     /// Calls of another recovery epoch are served.

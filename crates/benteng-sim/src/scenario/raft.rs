@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use benteng_host::planted::Bug;
 use benteng_meta::ids::NodeId;
-use benteng_meta::{Command, NodeState, key};
+use benteng_meta::{Command, NodeState, key, query};
 
 use super::Scenario;
 use super::journal::replaced;
@@ -36,6 +36,12 @@ pub(super) const ALL: &[Scenario] = &[
         a_leader_whose_state_is_damaged,
     ),
     Scenario::new("s6_a_row_that_only_readers_touch", &[Bug::DamagedRowStays], a_row_that_only_readers_touch),
+    Scenario::new(
+        "s6_nobody_reads_a_state_that_is_being_dropped",
+        &[Bug::DamagedStateServes],
+        nobody_reads_a_state_that_is_being_dropped,
+    )
+    .with(slow_flushes),
     Scenario::new("s7_another_recovery_epoch", &[Bug::EpochIgnored], another_recovery_epoch),
     Scenario::new("s8_three_votes_stay_three", &[Bug::VotersFall], three_votes_stay_three),
 ];
@@ -241,6 +247,49 @@ fn a_row_that_only_readers_touch(stage: &mut Stage) -> Played {
     }
     stage.restart(one)?;
     let machine = stage.machine(one)?;
+    stage.until("it starts or refuses", 30, |stage| {
+        stage.site.node(one).is_some() || machine.ending().is_some()
+    })?;
+    match machine.ending() {
+        Some(_) => replaced(stage, one),
+        None => stage.reads(one, "kunci", 100),
+    }
+}
+
+fn slow_flushes() -> Plan {
+    let flush = Duration::from_millis(800)..=Duration::from_millis(1200);
+    Plan { kv_flush: flush, ..Plan::calm() }
+}
+
+/// Seed 2 of 2026-12-01: while the rows of a damaged state went, its node said that keys were not there.
+fn nobody_reads_a_state_that_is_being_dropped(stage: &mut Stage) -> Played {
+    stage.put(1, "kunci", 100, 500)?;
+    stage.converges()?;
+    let (_, one, _) = stage.followers()?;
+    let machine = stage.machine(one)?;
+    stage.watch.expected.insert(one);
+    let blobs = key::table(key::Table::Blob);
+    let rows =
+        |key: &[u8]| key.first() == Some(&b's') && key.get(9..).is_some_and(|row| row.starts_with(&blobs));
+    for _ in 0..50 {
+        machine.kv.flip(&mut stage.rng, rows);
+    }
+    // The first meets the damage, the others ask while the state goes.
+    for _ in 0..60 {
+        let asked = stage.start(one, Ask::Get { key: "kunci".into(), pause: 0 })?;
+        stage.ms(60)?;
+        // No answer at all, once it has ended.
+        let nothing = matches!(asked.take(), Some(Some(Say::Got(None))));
+        let empty = stage.view(one).is_ok_and(|view| matches!(query::site(&*view), Ok(None)));
+        if (nothing || empty) && machine.ending().is_none() {
+            broken!("I2: a node whose state is being dropped says that nothing is there");
+        }
+        if machine.ending().is_some() {
+            break;
+        }
+    }
+    stage.until("the node ends", 10, |_| machine.ending().is_some())?;
+    stage.restart(one)?;
     stage.until("it starts or refuses", 30, |stage| {
         stage.site.node(one).is_some() || machine.ending().is_some()
     })?;
