@@ -256,15 +256,16 @@ impl Store {
                 wanted.push(id);
             }
         }
-        let state = |what, ids: &[ChunkId]| {
-            ids.iter().for_each(|id| witness(what, self.id.0.as_u128(), || id.folded()));
-        };
-        state("chunk_going", &wanted);
+        self.state("chunk_going", &wanted);
         if !wanted.is_empty() {
             self.pipeline.run(Work::Bury(wanted.clone())).await?;
         }
-        state("chunk_gone", &wanted);
+        self.state("chunk_gone", &wanted);
         Ok(())
+    }
+
+    fn state(&self, what: &'static str, ids: &[ChunkId]) {
+        ids.iter().for_each(|id| witness(what, self.id.0.as_u128(), || id.folded()));
     }
 
     /// Gives chunks up that others hold: like [`Store::remove`], but the ids may come back.
@@ -277,7 +278,9 @@ impl Store {
             }
         }
         if !here.is_empty() {
-            self.pipeline.run(Work::Evict(here)).await?;
+            self.state("chunk_going", &here);
+            self.pipeline.run(Work::Evict(here.clone())).await?;
+            self.state("chunk_gone", &here);
             probe("chunks_evicted");
         }
         Ok(())

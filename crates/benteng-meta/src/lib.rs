@@ -9,9 +9,10 @@
 //! could not be read, which no replica may turn into an answer (S6).
 //! Not here: sealing of values (`keys`), the log (`consensus`), placement of bytes (`objects`).
 
+mod answer; // what a command comes to
 pub mod apply; // one command against one transaction
 pub mod codec; // versioned encoding of rows and commands
-mod command; // what can be asked of the state, and what it answers
+mod command; // what can be asked of the state
 mod error; // the state cannot be read
 pub mod ids; // newtypes of every id
 pub mod key; // keys of the ordered store, by table
@@ -20,6 +21,7 @@ pub mod query; // read-only questions: look-ups and listings
 pub mod row; // what the tables hold
 mod tx; // uncommitted changes over a view
 
+pub use answer::*;
 pub use command::*;
 pub use error::{Error, Result};
 pub use row::*;
