@@ -91,9 +91,6 @@ fn members_wanted(of: &Electorate, now: &GroupStatus) -> Members {
         // taken yet, so those who vote now go on alone.
         voters = now.voters.clone();
     }
-    if planted(Bug::VotersFall) && of.active.len() < 3 {
-        voters.retain(|voter| Some(*voter) == now.leader);
-    }
     let learners = of.active.union(&of.draining).filter(|node| !voters.contains(node)).copied().collect();
     Members { voters, learners }
 }

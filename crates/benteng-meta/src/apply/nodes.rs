@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use benteng_host::planted::{Bug, planted};
+
 use super::topology::{node, placement, put_repair};
 use super::{Now, Step};
 use crate::ids::*;
@@ -134,7 +136,7 @@ pub(super) fn remove_node(
     if left.is_empty() {
         return refuse(format!("node {id} is the last one of the site"));
     }
-    if left.len() < 3 && !accept_one_voter {
+    if left.len() < 3 && !accept_one_voter && !planted(Bug::VotersFall) {
         return refuse(format!(
             "without node {id} there are {} nodes, one vote and no survival of a further loss; replace it \
              (`benteng node add --replace {id}`), or accept that: --accept-one-voter",

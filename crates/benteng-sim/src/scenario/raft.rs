@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use benteng_host::planted::Bug;
 use benteng_meta::ids::NodeId;
-use benteng_meta::{Command, NodeState, key, query};
+use benteng_meta::{Command, key, query};
 
 use super::Scenario;
 use super::journal::replaced;
@@ -325,10 +325,10 @@ fn another_recovery_epoch(stage: &mut Stage) -> Played {
 fn three_votes_stay_three(stage: &mut Stage) -> Played {
     let (leader, _, other) = stage.followers()?;
     let group = stage.node(leader)?.group().clone();
-    let remove = Command::SetNodeState { node: NodeId(other), state: NodeState::Removed };
+    let remove = Command::RemoveNode { node: NodeId(other), lost: true, accept_one_voter: false };
     let removed = stage.run(async move { group.propose(remove, None).await.map_err(|e| e.to_string()) })?;
     if let Err(why) = removed {
-        // Refused without an operator's word: as good.
+        // As it should be, without an operator's word.
         stage.probes.note(&why);
     }
     stage.ms(8000)?;
