@@ -15,7 +15,41 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::witness::Facts;
 
 /// Rare branches that a hundred seeds must have reached.
-pub const PROBES: &[&str] = &["node_serves", "client_answered"];
+pub const PROBES: &[&str] = &[
+    "anti_entropy_found_missing",
+    "ballast_given_up",
+    "chunk_durable",
+    "chunk_index_rebuilt",
+    "chunk_segment_copied_out",
+    "chunk_store_resumes",
+    "chunk_store_stops_at_reserve",
+    "client_answered",
+    "copies_replaced",
+    "floor_voided",
+    "full_leader_hands_over",
+    "healed_in_vain",
+    "hedge_won",
+    "journal_idle_claim",
+    "journal_roll_without_spare",
+    "journal_segment_recycled",
+    "journal_segment_trimmed",
+    "journal_spare_finds_no_room",
+    "journal_sticky_in_tail",
+    "journal_watermark_finds_no_room",
+    "node_serves",
+    "orphans_removed",
+    "part_committed",
+    "placement_moved",
+    "proposal_settled",
+    "raft_append_durable",
+    "raft_vote_durable",
+    "rpc_dial_failed",
+    "rpc_link_dropped",
+    "scrub_pass_ended",
+    "snapshot_page_installed",
+    "snapshot_switched",
+    "state_restored_from_peer",
+];
 
 #[derive(Default)]
 struct Heard {
