@@ -29,6 +29,8 @@ const SEGMENTS_MAX: usize = 16;
 const SEGMENTS_KEPT: usize = 8;
 /// The leader reads the members' clocks as often as it sends heartbeats.
 const CLOCK_TURN: Duration = Duration::from_millis(250);
+/// A clock that stays wrong is said again after this.
+const WARN_TURN: Duration = Duration::from_secs(60);
 /// A clock report that took longer is too old.
 const CLOCK_DEADLINE: Duration = Duration::from_millis(250);
 
@@ -109,22 +111,29 @@ async fn purge(group: &Inner, asked: &mut u64) -> Result<(), String> {
 
 /// The leader slews site time towards the median of a majority of clocks.
 pub(crate) async fn keep_time(inner: Weak<Inner>) {
+    let mut warned = None;
     loop {
         let Some(group) = inner.upgrade() else { return };
         let turn = sleep(&*group.host.clock, CLOCK_TURN);
+        let mut off = None;
         if group.leader() == Some(group.me) {
             let members = members(&group);
             let clocks = read_clocks(&group, &members).await;
             // Without a majority time runs on as it did.
-            if clocks.len() * 2 > members.len()
-                && let Some(off) = group.clock.slew(&*group.host.clock, clocks)
-            {
-                metrics::gauge!("benteng_site_time_off_seconds").set(off.as_secs_f64());
-                tracing::warn!(
-                    off_seconds = off.as_secs(),
-                    "site time differs from the members' clocks by more than a minute; set the clocks right"
-                );
+            if clocks.len() * 2 > members.len() {
+                off = group.clock.slew(&*group.host.clock, clocks);
             }
+        }
+        metrics::gauge!("benteng_site_time_off_seconds").set(off.map_or(0.0, |off| off.as_secs_f64()));
+        let now = group.host.clock.now();
+        if let Some(off) = off
+            && warned.is_none_or(|at| now.since(at) >= WARN_TURN)
+        {
+            warned = Some(now);
+            tracing::warn!(
+                off_seconds = off.as_secs(),
+                "site time differs from the members' clocks by more than a minute; set the clocks right"
+            );
         }
         drop(group);
         turn.await;
