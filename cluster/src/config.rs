@@ -87,6 +87,7 @@ pub(crate) struct S3Section {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LimitsSection {
+    pub(crate) workers: u32,
     pub(crate) kv_cache_mib: u32,
     pub(crate) kv_write_buffer_mib: u32,
     pub(crate) requests_mib: u32,

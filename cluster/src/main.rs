@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::{Cli, ConfigVerb, Noun};
 
@@ -72,8 +73,7 @@ fn main() -> ExitCode {
 fn start(cli: Cli) -> Result<ExitCode> {
     // All TLS of this process is rustls on ring. It can only be there already if this ran twice.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.context("cannot start the runtime")?;
+    let runtime = runtime(&cli)?;
     let linger = match cli.noun {
         Noun::Server(_) | Noun::NodeChild(_) => NODE_LINGER,
         _ => LINGER,
@@ -81,6 +81,23 @@ fn start(cli: Cli) -> Result<ExitCode> {
     let outcome = runtime.block_on(Box::pin(run(cli)));
     runtime.shutdown_timeout(linger);
     outcome
+}
+
+/// The threads of a node are its configuration's to say; a command has those of the machine.
+fn runtime(cli: &Cli) -> Result<Runtime> {
+    let workers = match &cli.noun {
+        Noun::Server(args) | Noun::NodeChild(args) => config::load(Some(&args.config))?.limits.workers,
+        _ => 0,
+    };
+    let mut builder = match workers {
+        // One thread that is the process's own: nothing is handed from core to core.
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if let Some(workers) = usize::try_from(workers).ok().filter(|workers| *workers > 1) {
+        builder.worker_threads(workers);
+    }
+    builder.enable_all().build().context("cannot start the runtime")
 }
 
 async fn run(cli: Cli) -> Result<ExitCode> {

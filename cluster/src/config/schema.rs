@@ -123,6 +123,13 @@ pub(super) const KEYS: &[Key] = &[
         "[\"localhost\", \"s3.localhost\"]",
         "Domains for virtual-host style: bucket.DOMAIN names a bucket.",
     ),
+    key(
+        "limits",
+        "workers",
+        Kind::Number(0, 1024),
+        "0",
+        "Threads that serve requests and replication; 0: one per core. Queries and the disk have their own.",
+    ),
     key("limits", "kv_cache_mib", Kind::Number(8, 1 << 20), "96", "Cache of the metadata store, MiB."),
     key(
         "limits",

@@ -1,5 +1,6 @@
 //! The directory of a development site: root key, configurations, formation, and its nodes.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -124,6 +125,12 @@ impl Site {
         slot.with_context(|| format!("there is no node {index}; the site has {count}"))
     }
 
+    /// The nodes share this machine: more threads than cores only take turns.
+    fn workers(&self) -> i64 {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        i64::try_from(cores / self.slots.len().max(1)).map_or(1, |share| share.clamp(1, 16))
+    }
+
     /// The configuration of a node: what differs from the defaults.
     fn write_config(&self, index: u8) -> Result<()> {
         let ports = self.slots[usize::from(index) - 1].ports;
@@ -153,6 +160,7 @@ impl Site {
                 ]),
             ),
             ("keys".to_owned(), section(vec![("root_key_file", text(&self.dir.join("root.key")))])),
+            ("limits".to_owned(), section(vec![("workers", Value::from(self.workers()))])),
             ("metrics".to_owned(), section(vec![("open", Value::from(true))])),
         ]);
         let text = format!("# Written by `benteng dev` at each start.\n{}", toml::to_string(&file)?);
