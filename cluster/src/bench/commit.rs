@@ -22,7 +22,8 @@ use benteng_rpc::{
     Inbound, Lane, Limits, MutualTls, Outbound, Refusal, Reply, Request, Rpc, Server, Service, TlsIdentity,
 };
 use bytes::Bytes;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::histogram::Histogram;
@@ -75,7 +76,40 @@ struct Member {
     group: Group,
     _rpc: Arc<Rpc>,
     _server: Server,
-    runtime: Runtime,
+    runtime: OneThread,
+}
+
+/// A runtime of one thread, as a node has that shares its machine.
+struct OneThread {
+    handle: Handle,
+    /// Dropped: the thread ends.
+    stop: oneshot::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl OneThread {
+    fn start(name: String) -> Result<OneThread> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serve = move || {
+            // It never sends: that the other side is gone is the news.
+            let _ = runtime.block_on(stopped);
+            runtime.shutdown_timeout(Duration::from_secs(10));
+        };
+        let thread = std::thread::Builder::new().name(name).spawn(serve)?;
+        Ok(OneThread { handle, stop, thread })
+    }
+
+    /// Runs a future there and waits for it here.
+    fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Result<T> {
+        futures::executor::block_on(self.handle.spawn(future)).context("a task of the bench broke down")
+    }
+
+    fn end(self) -> Result<()> {
+        drop(self.stop);
+        self.thread.join().map_err(|_| anyhow::anyhow!("a node of the bench broke down"))
+    }
 }
 
 const NODES: u64 = 3;
@@ -113,8 +147,8 @@ fn measure_in(dir: &Path, args: &CommitArgs) -> Result<Commits> {
     let measured = form(&members, &addresses).and_then(|bucket| load(&members, bucket, args));
     for member in members {
         let group = member.group.clone();
-        member.runtime.block_on(async move { group.stop().await });
-        member.runtime.shutdown_timeout(Duration::from_secs(10));
+        member.runtime.run(async move { group.stop().await })?;
+        member.runtime.end()?;
     }
     measured
 }
@@ -142,13 +176,13 @@ fn start(
     ca: &SiteCa,
     addresses: &BTreeMap<NodeId, String>,
 ) -> Result<Member> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = OneThread::start(format!("node-{id}"))?;
     // A host's tasks run on the runtime that it is made on.
-    let host = runtime.block_on(async { real::host() });
+    let host = runtime.run(async { real::host() })?;
     let secure = Arc::new(MutualTls::new(site, host.clock.clone(), &identity(ca, id, &host)?)?);
     let machine = host.clone();
     let (dir, root, addresses) = (dir.join(format!("node-{id}")), root.clone(), addresses.clone());
-    let opened = runtime.spawn(async move {
+    let (group, rpc, server) = runtime.run(async move {
         host.disk.create_dir_all(&dir).await?;
         let late = Arc::new(Late::default());
         let rpc = Rpc::new(host.clone(), id, secure, late.clone(), Limits::default());
@@ -163,8 +197,7 @@ fn start(
         // Set once, here.
         let _ = late.0.set(group.service());
         Ok::<_, anyhow::Error>((group, rpc, server))
-    });
-    let (group, rpc, server) = runtime.block_on(opened)??;
+    })??;
     Ok(Member { id, host: machine, group, _rpc: rpc, _server: server, runtime })
 }
 
@@ -185,7 +218,7 @@ fn form(members: &[Member], addresses: &BTreeMap<NodeId, String>) -> Result<Buck
             .await?;
         Ok::<_, benteng_consensus::Error>(())
     };
-    first.runtime.block_on(first.runtime.spawn(forming))??;
+    first.runtime.run(forming)??;
     Ok(bucket)
 }
 
@@ -234,7 +267,12 @@ fn load(members: &[Member], bucket: BucketId, args: &CommitArgs) -> Result<Commi
     let leader = members.iter().find(|member| member.group.is_leader()).map(|member| member.id);
     let at: Vec<&Member> =
         members.iter().filter(|member| !args.leader_only || Some(member.id) == leader).collect();
-    let body: Bytes = vec![7; usize::try_from(args.bytes)?].into();
+    // Random: what compresses flatters the flush.
+    let mut body = vec![0; usize::try_from(args.bytes)?];
+    if let Some(member) = members.first() {
+        member.host.random.fill(&mut body);
+    }
+    let body = Bytes::from(body);
     let synced = |members: &[Member]| -> Vec<u64> {
         members.iter().map(|member| member.group.log_counters().syncs).collect()
     };
@@ -243,26 +281,23 @@ fn load(members: &[Member], bucket: BucketId, args: &CommitArgs) -> Result<Commi
     let mut clients = Vec::new();
     for (client, member) in (0..args.concurrency).zip(at.iter().cycle()) {
         let (group, body, host) = (member.group.clone(), body.clone(), member.host.clone());
-        clients.push((
-            *member,
-            member.runtime.spawn(async move {
-                let (mut took, mut done) = (Histogram::default(), 0);
-                while Instant::now() < until {
-                    let asked = Instant::now();
-                    match group.propose(put(bucket, done, client, &body, &host), None).await? {
-                        Answer::Committed(_) => {}
-                        other => bail!("the commit answered {other:?}"),
-                    }
-                    took.record(asked.elapsed());
-                    done += 1;
+        clients.push(member.runtime.handle.spawn(async move {
+            let (mut took, mut done) = (Histogram::default(), 0);
+            while Instant::now() < until {
+                let asked = Instant::now();
+                match group.propose(put(bucket, done, client, &body, &host), None).await? {
+                    Answer::Committed(_) => {}
+                    other => bail!("the commit answered {other:?}"),
                 }
-                Ok((took, done))
-            }),
-        ));
+                took.record(asked.elapsed());
+                done += 1;
+            }
+            Ok((took, done))
+        }));
     }
     let mut line = Commits::new(args);
-    for (member, client) in clients {
-        let (took, done) = member.runtime.block_on(client)??;
+    for client in clients {
+        let (took, done) = futures::executor::block_on(client)??;
         line.add(&took, done);
     }
     let syncs = synced(members).iter().zip(before).map(|(now, before)| now - before).sum::<u64>();

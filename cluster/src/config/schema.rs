@@ -188,7 +188,7 @@ pub(super) const KEYS: &[Key] = &[
         "filter",
         Kind::Text,
         "\"info,openraft=error\"",
-        "What is logged, as in `info,benteng_consensus=debug`. Crates that are not ours are never heard below info.",
+        "What is logged, as in `info,benteng_consensus=debug`. Crates that are not ours are never heard below info.\nOf S3 requests, changes and failures are logged at info, reads at debug (`info,benteng_s3=debug`).",
     ),
     key(
         "log",

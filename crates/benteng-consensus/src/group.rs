@@ -283,8 +283,7 @@ impl Group {
 
     /// The local replica's state as it is now: possibly old, never wrong.
     pub fn local(&self) -> Result<View> {
-        let (rows, _) = self.inner.state.snapshot()?;
-        Ok(Arc::new(rows))
+        Ok(Arc::new(self.inner.state.view()?))
     }
 
     /// Commands applied here (S9).

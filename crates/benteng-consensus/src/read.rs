@@ -22,8 +22,9 @@ use crate::{Error, Result};
 
 /// Readers that may wait for a round; beyond it they wait for a place.
 pub(crate) const QUEUE: usize = 4096;
-/// Rounds under way at once.
-const ROUNDS: usize = 4;
+/// Rounds under way at once. Whoever comes while they are under way shares the next: more rounds at a time
+/// are fewer readers for each.
+const ROUNDS: usize = 1;
 /// How long a read may take to find a quorum (design §2).
 const BOUND: Duration = Duration::from_secs(4);
 /// How long one question to the leader may take.

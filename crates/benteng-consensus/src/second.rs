@@ -80,7 +80,7 @@ async fn durable(inner: &Inner, index: u64) -> Result<(), String> {
 }
 
 fn copies_min(inner: &Inner) -> Result<u8, String> {
-    let (rows, _) = inner.state.snapshot().map_err(|e| e.to_string())?;
+    let rows = inner.state.view().map_err(|e| e.to_string())?;
     let site = query::site(&rows).map_err(|e| e.to_string())?;
     Ok(site.map_or(1, |site| site.copies_min))
 }

@@ -1,6 +1,8 @@
 //! The group's rows in the ordered store: prefixed by group and installation, values compressed
 //! and sealed (K1). Readers see plain keys and plain values through [`Rows`].
 
+mod rows; // what readers see
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -12,6 +14,8 @@ use benteng_meta::codec::{self, Versioned};
 use benteng_meta::ids::*;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use rows::Rows;
 
 use crate::types::{LogId, StoredMembership};
 use crate::wire::{WireLogId, WireStoredMembership};
@@ -60,6 +64,8 @@ pub(crate) struct State {
     standing: RwLock<Standing>,
     /// A row could not be opened, by whoever read it (S6).
     damaged: Arc<AtomicBool>,
+    /// What was applied last when somebody read it, as it is stored, and the installation that it names.
+    seen: Mutex<Option<(Bytes, u32)>>,
 }
 
 /// Installations that are not switched to. A number is used once in a process: who receives a
@@ -139,6 +145,7 @@ impl State {
             installs: Mutex::default(),
             standing: RwLock::default(),
             damaged: Arc::default(),
+            seen: Mutex::default(),
         };
         let applied = match state.own::<AppliedRow>("applied") {
             Err(crate::Error::State(benteng_meta::Error::Decode { why, .. })) => {
@@ -219,26 +226,24 @@ impl State {
         self.damaged.load(Ordering::Acquire)
     }
 
-    /// The rows as of now, unaffected by what is applied later, with where they stand.
+    /// The rows as of now, unaffected by what is applied later.
+    pub(crate) fn view(&self) -> crate::Result<Rows> {
+        let (view, sealed) = self.capture()?;
+        let installation = match sealed {
+            None => 0,
+            Some(sealed) => self.installation_of(sealed)?,
+        };
+        Ok(self.rows(view, rows_prefix(self.group, installation)))
+    }
+
+    /// As [`State::view`], with where they stand.
     pub(crate) fn snapshot(&self) -> crate::Result<(Rows, Standing)> {
-        if self.is_damaged() && !planted(Bug::DamagedStateServes) {
-            // It is about to be dropped, or is empty already: it must not say that nothing is there (S6).
-            let why = "this node's state is damaged and is being built anew".to_owned();
-            return Err(benteng_meta::Error::Decode { what: AppliedRow::WHAT, why }.into());
-        }
-        let view = self.kv.snapshot().map_err(benteng_meta::Error::from)?;
-        // Read from the snapshot itself (S4): the memory of it may be ahead of what was captured, or
-        // behind, while a switch to a received snapshot is being flushed.
-        let key = own_key(self.group, "applied");
-        let (installation, standing) = match view.get(&key).map_err(benteng_meta::Error::from)? {
+        let (view, sealed) = self.capture()?;
+        let (installation, standing) = match sealed {
             None => (0, Standing::default()),
             Some(sealed) => {
+                let row = self.open_applied(&sealed)?;
                 let bad = |why: String| benteng_meta::Error::Decode { what: AppliedRow::WHAT, why };
-                let plain = self.opener.open(&key, &sealed).map_err(|e| {
-                    self.damaged.store(true, Ordering::Release);
-                    bad(e.to_string())
-                })?;
-                let row: AppliedRow = codec::decode(&plain)?;
                 let membership = row.membership.try_into().map_err(bad)?;
                 let last = row.last.map(LogId::from);
                 (row.installation, Standing { last, membership, switched: row.switched })
@@ -246,6 +251,40 @@ impl State {
         };
         let prefix = rows_prefix(self.group, installation);
         Ok((self.rows(view, prefix), standing))
+    }
+
+    /// A view of the store, and what it says was applied last. Read from the view itself (S4): the memory
+    /// of it may be ahead of what was captured, or behind, while a switch to a received snapshot is being flushed.
+    fn capture(&self) -> crate::Result<(Arc<dyn KvView>, Option<Bytes>)> {
+        if self.is_damaged() && !planted(Bug::DamagedStateServes) {
+            // It is about to be dropped, or is empty already: it must not say that nothing is there (S6).
+            let why = "this node's state is damaged and is being built anew".to_owned();
+            return Err(benteng_meta::Error::Decode { what: AppliedRow::WHAT, why }.into());
+        }
+        let view = self.kv.snapshot().map_err(benteng_meta::Error::from)?;
+        let sealed = view.get(&own_key(self.group, "applied")).map_err(benteng_meta::Error::from)?;
+        Ok((view, sealed))
+    }
+
+    /// Every read asks this: bytes that were opened before need not be opened again.
+    fn installation_of(&self, sealed: Bytes) -> crate::Result<u32> {
+        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((bytes, installation)) = &*seen()
+            && *bytes == sealed
+        {
+            return Ok(*installation);
+        }
+        let installation = self.open_applied(&sealed)?.installation;
+        *seen() = Some((sealed, installation));
+        Ok(installation)
+    }
+
+    fn open_applied(&self, sealed: &[u8]) -> crate::Result<AppliedRow> {
+        let plain = self.opener.open(&own_key(self.group, "applied"), sealed).map_err(|e| {
+            self.damaged.store(true, Ordering::Release);
+            benteng_meta::Error::Decode { what: AppliedRow::WHAT, why: e.to_string() }
+        })?;
+        Ok(codec::decode(&plain)?)
     }
 
     fn seal_rows(&self, prefix: &[u8], batch: Batch, out: &mut Batch) {
@@ -397,79 +436,5 @@ impl State {
         batch.delete(own_key(self.group, "applied"));
         self.kv.write(batch).await?;
         self.kv.flush().await
-    }
-}
-
-/// The group's rows, plain: keys without prefix, values opened.
-pub(crate) struct Rows {
-    view: Arc<dyn KvView>,
-    prefix: Bytes,
-    opener: Arc<ValueOpener>,
-    damaged: Arc<AtomicBool>,
-}
-
-impl Rows {
-    fn full(&self, key: &[u8]) -> Vec<u8> {
-        [&self.prefix, key].concat()
-    }
-
-    fn open(&self, full: &[u8], sealed: &[u8]) -> benteng_host::Result<Bytes> {
-        let damaged = |e| {
-            self.damaged.store(true, Ordering::Release);
-            std::io::Error::new(std::io::ErrorKind::InvalidData, e)
-        };
-        self.opener
-            .open(full, sealed)
-            .map_err(|e| benteng_host::Error::new("open", "a row of the state", damaged(e)))
-    }
-
-    fn walk(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        back: bool,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
-    ) -> benteng_host::Result<()> {
-        let from = self.full(from);
-        let to = if to.is_empty() { prefix_end(&self.prefix) } else { self.full(to) };
-        let mut failed = None;
-        let each = &mut |full: &[u8], sealed: &[u8]| match self.open(full, sealed) {
-            Ok(value) => visit(full.get(self.prefix.len()..).unwrap_or_default(), &value),
-            Err(e) => {
-                failed = Some(e);
-                Visit::Break(())
-            }
-        };
-        if back {
-            self.view.scan_back(&from, &to, each)?;
-        } else {
-            self.view.scan(&from, &to, each)?;
-        }
-        failed.map_or(Ok(()), Err)
-    }
-}
-
-impl KvView for Rows {
-    fn get(&self, key: &[u8]) -> benteng_host::Result<Option<Bytes>> {
-        let full = self.full(key);
-        self.view.get(&full)?.map(|sealed| self.open(&full, &sealed)).transpose()
-    }
-
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
-    ) -> benteng_host::Result<()> {
-        self.walk(from, to, false, visit)
-    }
-
-    fn scan_back(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
-    ) -> benteng_host::Result<()> {
-        self.walk(from, to, true, visit)
     }
 }

@@ -19,10 +19,14 @@ use crate::ids::*;
 use crate::row::*;
 use crate::{Answer, AnswerRow, Command, Envelope, Outcome, Rejection, Result, Tx, key};
 
-/// Answers that are remembered at most; the oldest falls out beyond it, and is counted (C1).
+/// Answers that are remembered, but for a few; the oldest falls out beyond it, and is counted (C1).
 pub const ANSWERS_MAX: u64 = 200_000;
 /// How long an answer is remembered: ten times the longest deadline of a gateway.
 pub const ANSWER_KEPT: i64 = 300 * SECOND;
+/// Commands between two looks at what may be forgotten: a scan costs more than a command.
+const FORGET_EVERY: u64 = 32;
+/// Answers that one look lets go at most.
+const FORGET_MAX: usize = 64;
 /// Site time is counted in microseconds.
 const SECOND: i64 = 1_000_000;
 
@@ -178,17 +182,25 @@ fn settle(
     Ok(Answer::NeverApplied)
 }
 
-/// Stores an answer and lets the oldest go: two at most, so that the work per command is bounded.
+/// Stores an answer; every now and then the oldest go.
 fn remember(tx: &mut Tx<'_>, id: CommandId, outcome: &Outcome, now: Now) -> Result<()> {
     tx.put(key::answer(id), &AnswerRow { at: now.at, outcome: outcome.clone() });
     tx.put(key::answer_order(now.seq, id), &Mark);
     let mut clock: ClockRow = tx.get(&key::clock())?.unwrap_or_default();
     clock.answers += 1;
+    if now.seq.0 % FORGET_EVERY == 0 {
+        forget_answers(tx, &mut clock, now)?;
+    }
+    tx.put(key::clock(), &clock);
+    Ok(())
+}
 
-    let prefix = key::table(key::Table::AnswerOrder);
-    let end = benteng_host::prefix_end(&prefix);
-    for (order, Mark) in tx.range(&prefix, &end, 2)? {
-        let Some((_, old)) = key::split_seq(&order) else { continue };
+/// Lets the oldest answers go, twice as many as came since the last time at most: the work is bounded.
+fn forget_answers(tx: &mut Tx<'_>, clock: &mut ClockRow, now: Now) -> Result<()> {
+    let from = key::from_seq(key::Table::AnswerOrder, clock.queues.answers);
+    let end = benteng_host::prefix_end(&key::table(key::Table::AnswerOrder));
+    for (order, Mark) in tx.range(&from, &end, FORGET_MAX)? {
+        let Some((seq, old)) = key::split_seq(&order) else { continue };
         let old = key::answer(CommandId(uuid::Uuid::from_bytes(old)));
         let row: Option<AnswerRow> = tx.get(&old)?;
         let expired = row.is_none_or(|row| row.at.0.saturating_add(ANSWER_KEPT) < now.at.0);
@@ -202,8 +214,8 @@ fn remember(tx: &mut Tx<'_>, id: CommandId, outcome: &Outcome, now: Now) -> Resu
         tx.delete(old);
         tx.delete(order);
         clock.answers = clock.answers.saturating_sub(1);
+        clock.queues.answers = seq;
     }
-    tx.put(key::clock(), &clock);
     Ok(())
 }
 

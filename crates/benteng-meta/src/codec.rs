@@ -13,6 +13,12 @@ pub trait Versioned: Serialize + DeserializeOwned {
     const WHAT: &'static str;
     /// The version this code writes.
     const VERSION: u8 = 1;
+
+    /// Reads the body of an older version; `None`: there is none that this code knows.
+    fn older(version: u8, body: &[u8]) -> Option<postcard::Result<(Self, &[u8])>> {
+        let _ = (version, body);
+        None
+    }
 }
 
 /// Encodes `value` in the current version.
@@ -28,10 +34,13 @@ pub fn encode<T: Versioned>(value: &T) -> Bytes {
 pub fn decode<T: Versioned>(bytes: &[u8]) -> Result<T> {
     let fail = |why: String| Error::Decode { what: T::WHAT, why };
     let (version, body) = bytes.split_first().ok_or_else(|| fail("it is empty".into()))?;
-    if *version != T::VERSION {
-        return Err(fail(format!("version {version} is unknown, this binary reads version {}", T::VERSION)));
-    }
-    let (value, rest) = postcard::take_from_bytes(body).map_err(|e| fail(e.to_string()))?;
+    let taken = if *version == T::VERSION {
+        postcard::take_from_bytes(body)
+    } else {
+        let unknown = || format!("version {version} is unknown, this binary reads version {}", T::VERSION);
+        T::older(*version, body).ok_or_else(|| fail(unknown()))?
+    };
+    let (value, rest) = taken.map_err(|e| fail(e.to_string()))?;
     if !rest.is_empty() {
         return Err(fail(format!("{} bytes are left over", rest.len())));
     }

@@ -209,6 +209,11 @@ pub fn after_seq(table: Table, seq: StateSeq) -> Bytes {
     }
 }
 
+/// Where rows of `seq` begin in a table that is ordered by sequence.
+pub fn from_seq(table: Table, seq: StateSeq) -> Bytes {
+    Build::table(table).seq(seq).end()
+}
+
 /// The sequence in a key of a sequence-ordered table, and the id of sixteen bytes behind it.
 pub fn split_seq(row_key: &[u8]) -> Option<(StateSeq, [u8; 16])> {
     let (seq, rest) = row_key.get(1..)?.split_first_chunk::<8>()?;

@@ -1,7 +1,8 @@
 //! Uncommitted changes over a view: what one entry writes, the next one in the same batch reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
+use std::sync::{Mutex, PoisonError};
 
 use benteng_host::{Batch, KvView, Visit};
 use bytes::Bytes;
@@ -13,12 +14,14 @@ use crate::{Error, Result};
 pub struct Tx<'a> {
     base: &'a dyn KvView,
     changes: BTreeMap<Bytes, Option<Bytes>>,
+    /// What was read of the base: the commands of a batch ask for the same rows of site, bucket and gateway.
+    seen: Mutex<HashMap<Bytes, Option<Bytes>>>,
 }
 
 impl<'a> Tx<'a> {
     /// Starts with no changes over `base`.
     pub fn new(base: &'a dyn KvView) -> Tx<'a> {
-        Tx { base, changes: BTreeMap::new() }
+        Tx { base, changes: BTreeMap::new(), seen: Mutex::default() }
     }
 
     /// The row at `key`.
@@ -26,7 +29,7 @@ impl<'a> Tx<'a> {
         match self.changes.get(key) {
             Some(Some(value)) => codec::decode(value).map(Some),
             Some(None) => Ok(None),
-            None => self.base.get(key)?.map(|value| codec::decode(&value)).transpose(),
+            None => self.base_row(key)?.map(|value| codec::decode(&value)).transpose(),
         }
     }
 
@@ -34,8 +37,19 @@ impl<'a> Tx<'a> {
     pub fn has(&self, key: &[u8]) -> Result<bool> {
         match self.changes.get(key) {
             Some(change) => Ok(change.is_some()),
-            None => Ok(self.base.get(key)?.is_some()),
+            None => Ok(self.base_row(key)?.is_some()),
         }
+    }
+
+    /// The row at `key` before this transaction; the base is asked once.
+    fn base_row(&self, key: &[u8]) -> benteng_host::Result<Option<Bytes>> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(row) = seen.get(key) {
+            return Ok(row.clone());
+        }
+        let row = self.base.get(key)?;
+        seen.insert(Bytes::copy_from_slice(key), row.clone());
+        Ok(row)
     }
 
     /// Writes a row.
@@ -92,7 +106,7 @@ impl KvView for Tx<'_> {
     fn get(&self, key: &[u8]) -> benteng_host::Result<Option<Bytes>> {
         match self.changes.get(key) {
             Some(change) => Ok(change.clone()),
-            None => self.base.get(key),
+            None => self.base_row(key),
         }
     }
 

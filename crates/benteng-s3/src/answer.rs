@@ -128,19 +128,29 @@ impl Drop for Record {
         let bytes_in = self.intake.bytes();
         let (status, length, bytes_out) = (self.status, self.length, self.bytes_out);
         // HEAD and clients that hung up: fewer bytes went out than the answer has.
-        tracing::info!(
-            request = %self.note.id,
-            principal = learned.principal.as_deref().unwrap_or("-"),
-            operation,
-            bucket = learned.bucket.as_deref().unwrap_or("-"),
-            status,
-            code = %self.code,
-            bytes_in,
-            bytes_out,
-            length,
-            elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-            "S3 request"
-        );
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    request = %self.note.id,
+                    principal = learned.principal.as_deref().unwrap_or("-"),
+                    operation,
+                    bucket = learned.bucket.as_deref().unwrap_or("-"),
+                    status,
+                    code = %self.code,
+                    bytes_in,
+                    bytes_out,
+                    length,
+                    elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+                    "S3 request"
+                )
+            };
+        }
+        if status < 400 && is_read(operation) {
+            // A line of a good read costs a tenth of the read: whoever wants them says benteng_s3=debug.
+            line!(debug);
+        } else {
+            line!(info);
+        }
         metrics::counter!("benteng_s3_requests_total", "operation" => operation, "status" => status.to_string())
             .increment(1);
         metrics::histogram!("benteng_s3_request_seconds", "operation" => operation)
@@ -148,4 +158,9 @@ impl Drop for Record {
         metrics::counter!("benteng_s3_received_bytes_total").increment(bytes_in);
         metrics::counter!("benteng_s3_sent_bytes_total").increment(bytes_out);
     }
+}
+
+/// Whether an operation changes nothing.
+fn is_read(operation: &str) -> bool {
+    ["Get", "Head", "List"].iter().any(|verb| operation.starts_with(verb))
 }

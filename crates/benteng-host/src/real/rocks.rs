@@ -83,6 +83,10 @@ fn database_options(memory: &RocksOptions) -> Options {
     // Two memtables bound the memory (I7): one filling, one being flushed; then writers stop.
     options.set_write_buffer_size((memory.write_buffer_bytes / 2).max(1 << 20));
     options.set_max_write_buffer_number(2);
+    // Most keys that `apply` asks for are not there (a new command's answer, a new object): a filter says
+    // so without a walk through the memtable.
+    options.set_memtable_prefix_bloom_ratio(0.02);
+    options.set_memtable_whole_key_filtering(true);
     // Spreads write-back, so that a flush does not meet the journal's fsyncs as one burst.
     options.set_bytes_per_sync(512 << 10);
     options.set_max_background_jobs(2);

@@ -136,8 +136,10 @@ pub(super) fn forget_dead(tx: &mut Tx<'_>, upto: StateSeq) -> Step<Answer> {
         let why = format!("dead rows up to {upto} are in use: floors {floor}, removed {removed}");
         return Err(Rejection::Invalid(why).into());
     }
+    let mut clock: ClockRow = tx.get(&key::clock())?.unwrap_or_default();
+    let mut gone = upto;
     for table in [key::Table::DeadPart, key::Table::DeadBlob] {
-        let (from, to) = (key::table(table), key::after_seq(table, upto));
+        let (from, to) = (key::from_seq(table, clock.queues.dead), key::after_seq(table, upto));
         let mut keys = Vec::new();
         benteng_host::KvView::scan(tx, &from, &to, &mut |key, _| {
             keys.push(bytes::Bytes::copy_from_slice(key));
@@ -148,9 +150,15 @@ pub(super) fn forget_dead(tx: &mut Tx<'_>, upto: StateSeq) -> Step<Answer> {
             }
         })
         .map_err(crate::Error::from)?;
+        if keys.len() == FORGET_MAX {
+            // The rest of the last sequence may still be there.
+            gone = keys.last().and_then(|key| key::split_seq(key)).map_or(gone, |(seq, _)| gone.min(seq));
+        }
         for key in keys {
             tx.delete(key);
         }
     }
+    clock.queues.dead = clock.queues.dead.max(gone);
+    tx.put(key::clock(), &clock);
     Ok(Answer::Done)
 }

@@ -173,6 +173,16 @@ impl State {
         );
         assert_eq!(clock.answers, self.rows(key::Table::Answer) as u64, "answers are counted exactly");
         assert_eq!(clock.answers, self.rows(key::Table::AnswerOrder) as u64);
+        for (table, begins) in [
+            (key::Table::AnswerOrder, clock.queues.answers),
+            (key::Table::CompletedOrder, clock.queues.completions),
+            (key::Table::DeadPart, clock.queues.dead),
+            (key::Table::DeadBlob, clock.queues.dead),
+        ] {
+            let (from, to) = (key::table(table), key::from_seq(table, begins));
+            let before = self.0.range(from.to_vec()..to.to_vec()).next();
+            assert!(before.is_none(), "a queue begins behind one of its rows: {before:?}");
+        }
         for key in self.0.keys().filter(|k| k[0] == key::Table::DeadPart as u8) {
             let id = BlobId(Uuid::from_slice(&key[9..25]).expect("sixteen bytes"));
             let number = PartNumber(u16::from_be_bytes([key[25], key[26]]));

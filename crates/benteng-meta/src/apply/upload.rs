@@ -186,9 +186,11 @@ pub(super) fn parts_of(tx: &Tx<'_>, blob: BlobId) -> crate::Result<Vec<(PartNumb
 
 /// Forgets completions older than a day, two per call.
 fn forget_completions(tx: &mut Tx<'_>, now: Now) -> Step<()> {
-    let prefix = key::table(key::Table::CompletedOrder);
-    for (order, Mark) in tx.range(&prefix, &benteng_host::prefix_end(&prefix), 2)? {
-        let Some((_, id)) = key::split_seq(&order) else { continue };
+    let mut clock: ClockRow = tx.get(&key::clock())?.unwrap_or_default();
+    let from = key::from_seq(key::Table::CompletedOrder, clock.queues.completions);
+    let end = benteng_host::prefix_end(&key::table(key::Table::CompletedOrder));
+    for (order, Mark) in tx.range(&from, &end, 2)? {
+        let Some((seq, id)) = key::split_seq(&order) else { continue };
         let row_key = key::completed(BlobId(uuid::Uuid::from_bytes(id)));
         let row: Option<CompletedRow> = tx.get(&row_key)?;
         if row.is_some_and(|row| row.at.0.saturating_add(COMPLETED_KEPT) >= now.at.0) {
@@ -196,6 +198,8 @@ fn forget_completions(tx: &mut Tx<'_>, now: Now) -> Step<()> {
         }
         tx.delete(row_key);
         tx.delete(order);
+        clock.queues.completions = seq;
     }
+    tx.put(key::clock(), &clock);
     Ok(())
 }

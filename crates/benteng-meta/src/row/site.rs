@@ -50,9 +50,32 @@ pub struct ClockRow {
     pub answers_crowded_out: u64,
     /// Chunks with missing copies (rows of the repair queue).
     pub chunks_short: u64,
+    /// Where each queue begins: a scan from its first key would pass the marks of all that has left it.
+    pub queues: Queues,
 }
 impl Versioned for ClockRow {
     const WHAT: &'static str = "clock";
+    const VERSION: u8 = 2;
+
+    fn older(version: u8, body: &[u8]) -> Option<postcard::Result<(ClockRow, &[u8])>> {
+        (version == 1).then(|| {
+            let ((seq, now, answers, answers_crowded_out, chunks_short), rest) =
+                postcard::take_from_bytes(body)?;
+            let queues = Queues::default();
+            Ok((ClockRow { seq, now, answers, answers_crowded_out, chunks_short, queues }, rest))
+        })
+    }
+}
+
+/// For each table that is ordered by sequence and emptied from its front: no row stands before this.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queues {
+    /// Answers in the order in which they are forgotten.
+    pub answers: StateSeq,
+    /// Completed uploads, likewise.
+    pub completions: StateSeq,
+    /// Dead parts and blobs.
+    pub dead: StateSeq,
 }
 
 /// What a node is to the site.
@@ -184,4 +207,28 @@ pub struct KekRow {
 }
 impl Versioned for KekRow {
     const WHAT: &'static str = "key-encryption key";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn a_clock_of_the_first_version_is_read_with_queues_that_begin_at_their_first_key() {
+        let fields = (StateSeq(7), SiteTime(11), 3_u64, 2_u64, 1_u64);
+        let old = postcard::to_extend(&fields, vec![1]).expect("it fits a vector");
+        let expected = ClockRow {
+            seq: StateSeq(7),
+            now: SiteTime(11),
+            answers: 3,
+            answers_crowded_out: 2,
+            chunks_short: 1,
+            queues: Queues::default(),
+        };
+        assert_eq!(codec::decode::<ClockRow>(&old).expect("version 1 is read"), expected);
+        assert_eq!(codec::decode::<ClockRow>(&codec::encode(&expected)).expect("and version 2"), expected);
+        let unknown = [&[3][..], &old[1..]].concat();
+        assert!(codec::decode::<ClockRow>(&unknown).is_err(), "a version of the future is not guessed at");
+    }
 }
