@@ -2,17 +2,18 @@
 //! and sealed (K1). Readers see plain keys and plain values through [`Rows`].
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use benteng_host::planted::{Bug, planted};
-use benteng_host::{Batch, Host, Kv, KvView, Op, Visit, prefix_end};
+use benteng_host::{Batch, Host, Kv, KvView, Op, Verified, Visit, prefix_end};
 use benteng_keys::{RootKey, ValueOpener, ValueSealer};
 use benteng_meta::codec::{self, Versioned};
 use benteng_meta::ids::*;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
+use crate::damage::Damage;
 use crate::types::{LogId, StoredMembership};
 use crate::wire::{WireLogId, WireStoredMembership};
 
@@ -58,8 +59,7 @@ pub(crate) struct State {
     installation: AtomicU32,
     installs: Mutex<Installs>,
     standing: RwLock<Standing>,
-    /// A row could not be opened, by whoever read it (S6).
-    damaged: Arc<AtomicBool>,
+    damage: Damage,
 }
 
 /// Installations that are not switched to. A number is used once in a process: who receives a
@@ -138,7 +138,7 @@ impl State {
             installation: AtomicU32::new(0),
             installs: Mutex::default(),
             standing: RwLock::default(),
-            damaged: Arc::default(),
+            damage: Damage::default(),
         };
         let applied = match state.own::<AppliedRow>("applied") {
             Err(crate::Error::State(benteng_meta::Error::Decode { why, .. })) => {
@@ -148,6 +148,7 @@ impl State {
                     "the state cannot be read; it is dropped and rebuilt from log and peers"
                 );
                 state.forget().await.map_err(broken)?;
+                state.damage.is_over();
                 None
             }
             read => read?,
@@ -211,12 +212,27 @@ impl State {
     }
 
     fn rows(&self, view: Arc<dyn KvView>, prefix: Bytes) -> Rows {
-        Rows { view, prefix, opener: self.opener.clone(), damaged: self.damaged.clone() }
+        Rows { view, prefix, opener: self.opener.clone(), damage: self.damage.clone() }
     }
 
     /// Whether somebody met a row that does not open: this state answers nobody any more (S6).
     pub(crate) fn is_damaged(&self) -> bool {
-        self.damaged.load(Ordering::Acquire)
+        self.damage.is_met()
+    }
+
+    /// Reads a part of the store again, from the device (I4). Errors: damage is `InvalidData`.
+    pub(crate) async fn verify(&self, after: Option<Bytes>, budget: u64) -> benteng_host::Result<Verified> {
+        self.kv.verify(after, budget).await
+    }
+
+    /// The store beneath fails its own checksums: nobody reads it any more, and [`State::forget`] drops all of it.
+    pub(crate) fn store_is_damaged(&self) {
+        self.damage.meet_store();
+    }
+
+    /// How often the store was given up for damage.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.kv.condemned()
     }
 
     /// The rows as of now, unaffected by what is applied later, with where they stand.
@@ -230,12 +246,13 @@ impl State {
         // Read from the snapshot itself (S4): the memory of it may be ahead of what was captured, or
         // behind, while a switch to a received snapshot is being flushed.
         let key = own_key(self.group, "applied");
-        let (installation, standing) = match view.get(&key).map_err(benteng_meta::Error::from)? {
+        let read = view.get(&key).map_err(|e| self.damage.note(e));
+        let (installation, standing) = match read.map_err(benteng_meta::Error::from)? {
             None => (0, Standing::default()),
             Some(sealed) => {
                 let bad = |why: String| benteng_meta::Error::Decode { what: AppliedRow::WHAT, why };
                 let plain = self.opener.open(&key, &sealed).map_err(|e| {
-                    self.damaged.store(true, Ordering::Release);
+                    self.damage.meet_row();
                     bad(e.to_string())
                 })?;
                 let row: AppliedRow = codec::decode(&plain)?;
@@ -390,7 +407,11 @@ impl State {
     /// Forgets the state so that the next start rebuilds it from log and peers (S6).
     pub(crate) async fn forget(&self) -> benteng_host::Result<()> {
         // Nobody reads an emptied state: before anything goes.
-        self.damaged.store(true, Ordering::Release);
+        self.damage.meet_row();
+        if self.damage.is_of_store() {
+            // Rows that are deleted would still be read by the next compaction.
+            return self.kv.condemn().await;
+        }
         let mut batch = Batch::default();
         let first = rows_prefix(self.group, 0);
         batch.delete_range(first, prefix_end(&rows_prefix(self.group, u32::MAX)));
@@ -405,7 +426,7 @@ pub(crate) struct Rows {
     view: Arc<dyn KvView>,
     prefix: Bytes,
     opener: Arc<ValueOpener>,
-    damaged: Arc<AtomicBool>,
+    damage: Damage,
 }
 
 impl Rows {
@@ -415,7 +436,7 @@ impl Rows {
 
     fn open(&self, full: &[u8], sealed: &[u8]) -> benteng_host::Result<Bytes> {
         let damaged = |e| {
-            self.damaged.store(true, Ordering::Release);
+            self.damage.meet_row();
             std::io::Error::new(std::io::ErrorKind::InvalidData, e)
         };
         self.opener
@@ -440,11 +461,9 @@ impl Rows {
                 Visit::Break(())
             }
         };
-        if back {
-            self.view.scan_back(&from, &to, each)?;
-        } else {
-            self.view.scan(&from, &to, each)?;
-        }
+        let walked =
+            if back { self.view.scan_back(&from, &to, each) } else { self.view.scan(&from, &to, each) };
+        walked.map_err(|e| self.damage.note(e))?;
         failed.map_or(Ok(()), Err)
     }
 }
@@ -452,7 +471,8 @@ impl Rows {
 impl KvView for Rows {
     fn get(&self, key: &[u8]) -> benteng_host::Result<Option<Bytes>> {
         let full = self.full(key);
-        self.view.get(&full)?.map(|sealed| self.open(&full, &sealed)).transpose()
+        let sealed = self.view.get(&full).map_err(|e| self.damage.note(e))?;
+        sealed.map(|sealed| self.open(&full, &sealed)).transpose()
     }
 
     fn scan(

@@ -69,7 +69,7 @@ impl Core {
             strays: count(&self.progress.strays),
             evicted: count(&self.progress.evicted),
             compared_missing: count(&self.progress.compared_missing),
-            scrub: self.scrubbing.report(fill.bytes),
+            scrub: self.scrubbing.report(fill.bytes, &self.group.status()),
             readers: as_u64(self.floors.readers()),
             applied: self.group.applied(),
         }

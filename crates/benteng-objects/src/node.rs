@@ -273,6 +273,11 @@ impl Node {
         Ok(missing)
     }
 
+    /// Full passes of the scrub that have ended here.
+    pub fn scrubbed(&self) -> u64 {
+        self.core.report().scrub.ended
+    }
+
     /// Whether the node serves: its gateway's life is committed and a leader is known. The error
     /// says what it waits for.
     pub fn ready(&self) -> Result<()> {
