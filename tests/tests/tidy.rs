@@ -297,6 +297,39 @@ fn nothing_is_left_for_later() {
     none(&breaches);
 }
 
+/// Names of probes in a file: the texts in each `probe(…)`.
+fn probes_of(text: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for call in text.split("probe(").skip(1) {
+        let inside = call.split(')').next().unwrap_or_default();
+        names.extend(inside.split('"').skip(1).step_by(2).map(str::to_owned));
+    }
+    names
+}
+
+#[test]
+fn the_simulator_lists_every_probe_and_no_other() {
+    let lists = read(&root().join("crates/benteng-sim/src/probes.rs"));
+    let lists = lists.split("const ").filter(|part| part.contains("PROBES: &[&str]"));
+    let mut listed = BTreeMap::new();
+    for name in
+        lists.flat_map(|list| list.split("];").next().unwrap_or_default().split('"').skip(1).step_by(2))
+    {
+        *listed.entry(name.to_owned()).or_insert(0) += 1;
+    }
+    let all = files(&root().join("crates"));
+    let sources = with_end(&all, "rs").filter(|path| path.components().any(|part| part.as_os_str() == "src"));
+    let said: BTreeSet<String> = sources.flat_map(|path| probes_of(&read(path))).collect();
+    let unlisted: Vec<&String> = said.iter().filter(|name| !listed.contains_key(*name)).collect();
+    let unsaid: Vec<&String> = listed.keys().filter(|name| !said.contains(*name)).collect();
+    let twice: Vec<&String> = listed.iter().filter(|(_, n)| **n > 1).map(|(name, _)| name).collect();
+    assert!(listed.len() > 40, "the lists of crates/benteng-sim/src/probes.rs are not where they were");
+    assert!(
+        unlisted.is_empty() && unsaid.is_empty() && twice.is_empty(),
+        "crates/benteng-sim/src/probes.rs: not listed {unlisted:?}, said by nobody {unsaid:?}, listed twice {twice:?}"
+    );
+}
+
 #[test]
 fn scripts_can_be_run_and_say_what_they_do() {
     let all = files(&root());

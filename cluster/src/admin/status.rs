@@ -87,6 +87,10 @@ pub(super) fn scrub(view: &NodeView, now: SiteTime) -> Option<NodeScrub> {
         damaged_found: scrub.found,
         repaired: scrub.mended,
         quarantined: report.quarantined,
+        segments_damaged_found: scrub.segments_found,
+        log_damaged_found: scrub.log_found,
+        log_damaged: scrub.log_damaged,
+        store_rebuilt: scrub.store_given_up,
         asked: scrub.asked,
     })
 }

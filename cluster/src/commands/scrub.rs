@@ -78,9 +78,22 @@ async fn ended(global: &Global, client: &Client, begun: &[ScrubBegun]) -> Result
 
 fn status_table(status: &ScrubStatus) -> String {
     let rows: Vec<Vec<String>> = status.nodes.iter().map(row).collect();
-    let header = ["id", "name", "pass", "read", "of", "last finished", "damaged", "repaired", "kept apart"];
+    let header = [
+        "id",
+        "name",
+        "pass",
+        "read",
+        "of",
+        "last finished",
+        "damaged",
+        "repaired",
+        "kept apart",
+        "segments",
+        "log",
+        "state",
+    ];
     format!(
-        "{}\nEvery byte is read again within {}.\n",
+        "{}\nEvery byte is read again within {}. Segments, log: found damaged, and mended; state: how often it was built anew.\n",
         table(&header, &rows),
         duration(status.period_seconds)
     )
@@ -89,10 +102,14 @@ fn status_table(status: &ScrubStatus) -> String {
 fn row(line: &ScrubLine) -> Vec<String> {
     let name = [line.node.to_string(), plain(&line.name)];
     let Some(scrub) = &line.scrub else {
-        let unknown = ["no answer", "?", "?", "?", "?", "?", "?"].map(str::to_owned);
+        let unknown = ["no answer", "?", "?", "?", "?", "?", "?", "?", "?", "?"].map(str::to_owned);
         return name.into_iter().chain(unknown).collect();
     };
     let NodeScrub { scrubbed_bytes, total_bytes, damaged_found, repaired, quarantined, .. } = scrub;
+    let log = match (scrub.log_damaged_found, scrub.log_damaged) {
+        (found, 0) => found.to_string(),
+        (found, left) => format!("{found}, {left} left"),
+    };
     let pass = match (&scrub.started, scrub.asked) {
         (Some(_), true) => "at full rate",
         (Some(_), false) => "in its time",
@@ -107,6 +124,9 @@ fn row(line: &ScrubLine) -> Vec<String> {
         damaged_found.to_string(),
         repaired.to_string(),
         quarantined.to_string(),
+        scrub.segments_damaged_found.to_string(),
+        log,
+        scrub.store_rebuilt.to_string(),
     ];
     name.into_iter().chain(rest).collect()
 }

@@ -43,14 +43,17 @@ enum Keep {
 
 impl Store {
     /// Cleans the sealed segment with the most dead bytes, if they are at least a quarter
-    /// of it, or any at all when the device is under its reserve. One call runs at a time.
+    /// of it, or any at all when the device is under its reserve; a damaged one before all others. One call runs
+    /// at a time.
     ///
     /// Errors: `Full` if there is no room even for the copies; nothing has changed.
     /// Cancellation: safe; the copies made so far count.
     pub async fn clean(&self) -> Result<Cleaned, Error> {
         let _one = self.cleaning.acquire().await.map_err(|_| Error::Stopped)?;
         let space = self.reserve.look().await?;
-        let Some((segment, live_bytes)) = self.worth_cleaning()? else { return Ok(Cleaned::default()) };
+        let Some((segment, live_bytes)) = self.worth_cleaning(space.free)? else {
+            return Ok(Cleaned::default());
+        };
         if live_bytes > 0 && space.free < live_bytes {
             return Err(Error::Full { free: space.free, total: space.total });
         }
@@ -93,13 +96,14 @@ impl Store {
         self.journal.release(Release::Segment(segment.number)).await?;
         let (_, gone) = self.tombstones(&self.journal.segments())?;
         self.index.forget(&gone).await?;
+        self.segment_is_gone(segment.number);
         cleaned.released_bytes = segment.bytes;
         metrics::counter!("benteng_chunks_cleaned_bytes_total").increment(segment.bytes);
         Ok(cleaned)
     }
 
     /// The segment to clean, and the bytes in it that must be copied.
-    fn worth_cleaning(&self) -> Result<Option<(SegmentInfo, u64)>, Error> {
+    fn worth_cleaning(&self, free: u64) -> Result<Option<(SegmentInfo, u64)>, Error> {
         let (_, _, pressed) = self.reserve.last();
         // Corrupt chunks cannot be copied: their segments wait for repair.
         let mut blocked = BTreeSet::new();
@@ -111,6 +115,7 @@ impl Store {
         let segments = self.journal.segments();
         let (needed, _) = self.tombstones(&segments)?;
         let reaches = self.index.reaches();
+        let damaged = self.damaged_segments();
         let candidates = segments.into_iter().filter_map(|segment| {
             // Not before all of its records are indexed: an unindexed chunk would look dead.
             if !segment.sealed || segment.number >= reaches || blocked.contains(&segment.number) {
@@ -121,9 +126,11 @@ impl Store {
             let (used, dead) =
                 (segment.end - segment.first, (segment.end - segment.first).saturating_sub(live));
             let worth = live == 0 || dead * 100 >= used * self.options.clean_percent || (pressed && dead > 0);
-            (worth && dead > 0).then_some((segment, live, dead))
+            // A damaged one goes first, whatever lives in it: a start that replays it would lose some of that.
+            let rank = (damaged.contains(&segment.number) && live < free, dead);
+            ((worth && dead > 0) || rank.0).then_some((segment, live, rank))
         });
-        Ok(candidates.max_by_key(|(_, _, dead)| *dead).map(|(segment, live, _)| (segment, live)))
+        Ok(candidates.max_by_key(|(_, _, rank)| *rank).map(|(segment, live, _)| (segment, live)))
     }
 
     /// Bytes of tombstones that must stay, by the segment in which they lie, and those whose
@@ -155,7 +162,10 @@ impl Store {
             Ok(())
         };
         // Chunks behind damaged headers are found through the index afterwards.
-        self.journal.scan(number, &mut visit).await?;
+        match self.journal.scan(number, &mut visit).await {
+            Ok(_) | Err(benteng_journal::Error::Damaged { .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
         let live: BTreeSet<SegmentNo> =
             self.journal.segments().iter().map(|segment| segment.number).collect();
         let mut keeps = Vec::new();
@@ -168,21 +178,22 @@ impl Store {
                         keeps.push(Keep::Chunk(header.id));
                     }
                 }
-                Change::Bury(at, id) | Change::Evict(at, id) => {
-                    if let Some(Entry::Buried(tomb)) = self.index.get(id)?
-                        && tomb.at == at
-                    {
-                        // Records of it elsewhere would come back to life in a rebuilt index.
-                        if tomb.dead_in.iter().any(|one| *one != number && live.contains(one)) {
-                            keeps.push(match tomb.grave {
-                                Grave::Removed => Keep::Tombstone(id),
-                                Grave::Evicted => Keep::Evicted(id),
-                            });
-                        }
-                    }
-                }
+                Change::Bury(..) | Change::Evict(..) => {}
             }
         }
+        // Of the index, not of the records: a tombstone behind a damaged header must not be lost with it.
+        self.index.buried(&mut |id, tomb| {
+            // Records of it elsewhere would come back to life in a rebuilt index.
+            let needed =
+                tomb.at == number && tomb.dead_in.iter().any(|one| *one != number && live.contains(one));
+            if needed {
+                keeps.push(match tomb.grave {
+                    Grave::Removed => Keep::Tombstone(id),
+                    Grave::Evicted => Keep::Evicted(id),
+                });
+            }
+            ControlFlow::Continue(())
+        })?;
         Ok(keeps)
     }
 

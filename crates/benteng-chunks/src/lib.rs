@@ -24,7 +24,7 @@ mod usage; // live bytes by segment
 pub use chunk::{ChunkHeader, ChunkInfo, NewChunk};
 pub use clean::Cleaned;
 pub use error::Error;
-pub use scrub::Scrubbed;
+pub use scrub::{Scrubbed, SegmentScrubbed};
 pub use store::{Store, StoreOptions};
 pub use usage::Usage;
 

@@ -1,11 +1,17 @@
-//! Reads every byte again: bit rot is found before the last good copy is gone (I4).
+//! Reads every byte again: bit rot is found before the last good copy is gone (I4). Chunks by their ids, and what
+//! stands around them in the journal, which only a start would meet, segment by segment.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::{MutexGuard, PoisonError};
 
 use benteng_host::planted::{Bug, planted};
+use benteng_host::probe;
+use benteng_journal::{RawBodies, SegmentNo};
 use benteng_meta::ids::ChunkId;
 
 use crate::error::Error;
+use crate::pipeline::Work;
 use crate::store::Store;
 
 /// What one call of [`Store::scrub`] did.
@@ -19,6 +25,17 @@ pub struct Scrubbed {
     pub bytes: u64,
     /// Corrupt chunks, quarantined now or before.
     pub corrupt: Vec<ChunkId>,
+}
+
+/// What one call of [`Store::scrub_segment`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentScrubbed {
+    /// The segment that was read, to go on behind it; `None`: the end was reached.
+    pub segment: Option<u64>,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Whether damage was found that was not known.
+    pub damaged: bool,
 }
 
 /// Chunks looked up at once.
@@ -56,5 +73,69 @@ impl Store {
                 }
             }
         }
+    }
+
+    /// Verifies headers, tags and tombstones of the first segment behind number `after`. One that is damaged is
+    /// closed and cleaned next: what the index knows of it is written anew elsewhere.
+    pub async fn scrub_segment(&self, after: u64) -> Result<SegmentScrubbed, Error> {
+        let segments = self.journal.segments();
+        let Some(segment) = segments.into_iter().find(|segment| segment.number.0 > after) else {
+            return Ok(SegmentScrubbed::default());
+        };
+        let number = segment.number;
+        let mut done = SegmentScrubbed { segment: Some(number.0), ..SegmentScrubbed::default() };
+        if planted(Bug::ScrubBlind) {
+            return Ok(done);
+        }
+        match self.journal.verify(number, RawBodies::PassOver).await {
+            Ok(bytes) => done.bytes = bytes,
+            // Cleaned meanwhile.
+            Err(benteng_journal::Error::Released { .. }) => {}
+            Err(benteng_journal::Error::Damaged { offset, why, .. }) => {
+                done.bytes = offset;
+                done.damaged = self.rotten().insert(number);
+                if done.damaged {
+                    probe("chunk_segment_damage_found");
+                    tracing::error!(
+                        segment = number.0,
+                        offset,
+                        why,
+                        "a segment of chunks is damaged; it is cleaned"
+                    );
+                }
+                let (_, _, full) = self.reserve.last();
+                if number == self.journal.newest() && !full {
+                    self.close_segment().await?;
+                }
+            }
+            Err(e) => return Err(e.into()),
+        }
+        Ok(done)
+    }
+
+    /// Ends the segment that is written to, so that it can be cleaned.
+    async fn close_segment(&self) -> Result<(), Error> {
+        let fresh = self.journal.roll().await?;
+        // Behind it everything that was submitted before is indexed; what comes later lies in the fresh one.
+        self.pipeline.run(Work::Bury(Vec::new())).await?;
+        self.index.apply(Vec::new(), fresh, None).await.map(drop)
+    }
+
+    fn rotten(&self) -> MutexGuard<'_, BTreeSet<SegmentNo>> {
+        self.rotten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Segments that are damaged and still there.
+    pub(crate) fn damaged_segments(&self) -> BTreeSet<SegmentNo> {
+        self.rotten().clone()
+    }
+
+    pub(crate) fn segment_is_gone(&self, number: SegmentNo) {
+        self.rotten().remove(&number);
+    }
+
+    /// How many segments are known to be damaged around their chunks.
+    pub fn segments_damaged(&self) -> u64 {
+        self.rotten().len() as u64
     }
 }

@@ -1,8 +1,9 @@
 //! The public handle: append, read, list, remove.
 
+use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use benteng_host::planted::{Bug, planted};
 use benteng_host::{Host, Kv, probe, witness, witnessed};
@@ -66,6 +67,8 @@ pub struct Store {
     pub(crate) cleaning: tokio::sync::Semaphore,
     /// Held by whoever brings an evicted chunk back; alone by whoever writes its tombstone again.
     pub(crate) returning: tokio::sync::RwLock<()>,
+    /// Segments that a scrub found damaged around their chunks; they are cleaned first.
+    pub(crate) rotten: Mutex<BTreeSet<SegmentNo>>,
     damaged: u64,
 }
 
@@ -109,8 +112,20 @@ impl Store {
         let pipeline = Pipeline::start(&host, journal.clone(), index.clone());
         let cleaning = tokio::sync::Semaphore::new(1);
         let returning = tokio::sync::RwLock::default();
-        let store =
-            Store { id, journal, index, pipeline, reserve, options, kv, cleaning, returning, damaged };
+        let rotten = Mutex::default();
+        let store = Store {
+            id,
+            journal,
+            index,
+            pipeline,
+            reserve,
+            options,
+            kv,
+            cleaning,
+            returning,
+            rotten,
+            damaged,
+        };
         store.state_found()?;
         Ok(store)
     }

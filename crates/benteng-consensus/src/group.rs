@@ -116,6 +116,14 @@ pub struct GroupStatus {
     pub lag: BTreeMap<NodeId, u64>,
     /// Whether the journal waits for room on the device.
     pub stalled: bool,
+    /// Bytes of the log in use.
+    pub log_bytes: u64,
+    /// Segments of the log that are damaged and not purged yet.
+    pub log_damaged: u64,
+    /// Segments of the log that were damaged and are mended since the process began.
+    pub log_mended: u64,
+    /// How often the ordered store was given up for damage and built anew.
+    pub store_given_up: u64,
 }
 
 pub(crate) struct Inner {
@@ -362,6 +370,7 @@ impl Group {
         let last_log = metrics.last_log_index.unwrap_or(0);
         let behind = |matched: Option<u64>| last_log.saturating_sub(matched.unwrap_or(0));
         let lag = metrics.replication.iter().flatten();
+        let (log_damaged, log_mended) = self.inner.log.damage();
         GroupStatus {
             leader: metrics.current_leader,
             term: metrics.current_term,
@@ -372,6 +381,10 @@ impl Group {
             learners: membership.learner_ids().collect(),
             lag: lag.map(|(node, matched)| (*node, behind(matched.as_ref().map(|id| id.index)))).collect(),
             stalled: self.inner.log.stalled(),
+            log_bytes: self.inner.log.bytes(),
+            log_damaged,
+            log_mended,
+            store_given_up: self.inner.state.given_up(),
         }
     }
 

@@ -12,6 +12,7 @@
 mod alone; // the survivor of a lost majority goes on (S7)
 mod check; // what must hold before Raft may start (S3)
 mod clock; // site time
+mod damage; // what readers of the state met
 mod error; // why a proposal or a read failed
 mod group; // the handle that the floors above use
 mod log; // the Raft log on the journal
@@ -23,6 +24,7 @@ mod propose; // commands on their way to the log
 mod read; // ReadIndex rounds
 mod restore; // a lost state comes from a peer before Raft starts (S5)
 mod runtime; // openraft's runtime on the host's seams
+mod scrub; // what is stored, read again
 mod second; // two nodes: an answer needs both disks (S8)
 mod service; // what other nodes ask of this group
 mod snapshot; // snapshots between nodes
@@ -33,6 +35,7 @@ mod wire; // our encoding of what is stored and sent
 
 pub use error::{Error, Result};
 pub use group::{Group, GroupOptions, GroupStatus, View};
+pub use log::LogScrubbed;
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,9 @@
 mod cipher; // record keys of `benteng_keys` behind the journal's trait
 mod index; // which entries there are, where, and which are in memory
 mod records; // what the journal's records mean here
+mod scrub; // the log's bytes, read again and mended
 mod store; // openraft's storage traits
 
 pub(crate) use cipher::LogCipher;
+pub use scrub::LogScrubbed;
 pub(crate) use store::{LogOpened, LogOptions, LogStore};

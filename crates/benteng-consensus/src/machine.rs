@@ -73,14 +73,14 @@ impl Machine {
         self.progress.subscribe()
     }
 
-    /// The state cannot be read: no replica may answer from it. Forget it and stop; the next
-    /// start rebuilds it from log and peers (S6).
     /// As [`Machine::broken`], for whoever meets damage outside of apply. Does not return.
-    pub(crate) async fn rebuild(&self) -> io::Error {
+    pub(crate) async fn rebuild(&self, why: &(dyn std::fmt::Display + Sync)) -> io::Error {
         let _turn = self.turn.lock().await;
-        self.broken(&"a row that was read does not authenticate").await
+        self.broken(why).await
     }
 
+    /// The state cannot be read: no replica may answer from it. Forget it and stop; the next
+    /// start rebuilds it from log and peers (S6).
     async fn broken(&self, e: &(dyn std::fmt::Display + Sync)) -> io::Error {
         let why = format!("S6: the state cannot be read: {e}; it is dropped and rebuilt at the next start");
         if let Err(e) = self.state.forget().await {

@@ -4,11 +4,11 @@
 mod rows; // what readers see
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use benteng_host::planted::{Bug, planted};
-use benteng_host::{Batch, Host, Kv, KvView, Op, Visit, prefix_end};
+use benteng_host::{Batch, Host, Kv, KvView, Op, Verified, Visit, prefix_end};
 use benteng_keys::{RootKey, ValueOpener, ValueSealer};
 use benteng_meta::codec::{self, Versioned};
 use benteng_meta::ids::*;
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use rows::Rows;
 
+use crate::damage::Damage;
 use crate::types::{LogId, StoredMembership};
 use crate::wire::{WireLogId, WireStoredMembership};
 
@@ -62,8 +63,7 @@ pub(crate) struct State {
     installation: AtomicU32,
     installs: Mutex<Installs>,
     standing: RwLock<Standing>,
-    /// A row could not be opened, by whoever read it (S6).
-    damaged: Arc<AtomicBool>,
+    damage: Damage,
     /// What was applied last when somebody read it, as it is stored, and the installation that it names.
     seen: Mutex<Option<(Bytes, u32)>>,
 }
@@ -144,7 +144,7 @@ impl State {
             installation: AtomicU32::new(0),
             installs: Mutex::default(),
             standing: RwLock::default(),
-            damaged: Arc::default(),
+            damage: Damage::default(),
             seen: Mutex::default(),
         };
         let applied = match state.own::<AppliedRow>("applied") {
@@ -155,6 +155,7 @@ impl State {
                     "the state cannot be read; it is dropped and rebuilt from log and peers"
                 );
                 state.forget().await.map_err(broken)?;
+                state.damage.is_over();
                 None
             }
             read => read?,
@@ -218,12 +219,27 @@ impl State {
     }
 
     fn rows(&self, view: Arc<dyn KvView>, prefix: Bytes) -> Rows {
-        Rows { view, prefix, opener: self.opener.clone(), damaged: self.damaged.clone() }
+        Rows { view, prefix, opener: self.opener.clone(), damage: self.damage.clone() }
     }
 
     /// Whether somebody met a row that does not open: this state answers nobody any more (S6).
     pub(crate) fn is_damaged(&self) -> bool {
-        self.damaged.load(Ordering::Acquire)
+        self.damage.is_met()
+    }
+
+    /// Reads a part of the store again, from the device (I4). Errors: damage is `InvalidData`.
+    pub(crate) async fn verify(&self, after: Option<Bytes>, budget: u64) -> benteng_host::Result<Verified> {
+        self.kv.verify(after, budget).await
+    }
+
+    /// The store beneath fails its own checksums: nobody reads it any more, and [`State::forget`] drops all of it.
+    pub(crate) fn store_is_damaged(&self) {
+        self.damage.meet_store();
+    }
+
+    /// How often the store was given up for damage.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.kv.condemned()
     }
 
     /// The rows as of now, unaffected by what is applied later.
@@ -262,7 +278,8 @@ impl State {
             return Err(benteng_meta::Error::Decode { what: AppliedRow::WHAT, why }.into());
         }
         let view = self.kv.snapshot().map_err(benteng_meta::Error::from)?;
-        let sealed = view.get(&own_key(self.group, "applied")).map_err(benteng_meta::Error::from)?;
+        let read = view.get(&own_key(self.group, "applied")).map_err(|e| self.damage.note(e));
+        let sealed = read.map_err(benteng_meta::Error::from)?;
         Ok((view, sealed))
     }
 
@@ -281,7 +298,7 @@ impl State {
 
     fn open_applied(&self, sealed: &[u8]) -> crate::Result<AppliedRow> {
         let plain = self.opener.open(&own_key(self.group, "applied"), sealed).map_err(|e| {
-            self.damaged.store(true, Ordering::Release);
+            self.damage.meet_row();
             benteng_meta::Error::Decode { what: AppliedRow::WHAT, why: e.to_string() }
         })?;
         Ok(codec::decode(&plain)?)
@@ -429,7 +446,11 @@ impl State {
     /// Forgets the state so that the next start rebuilds it from log and peers (S6).
     pub(crate) async fn forget(&self) -> benteng_host::Result<()> {
         // Nobody reads an emptied state: before anything goes.
-        self.damaged.store(true, Ordering::Release);
+        self.damage.meet_row();
+        if self.damage.is_of_store() {
+            // Rows that are deleted would still be read by the next compaction.
+            return self.kv.condemn().await;
+        }
         let mut batch = Batch::default();
         let first = rows_prefix(self.group, 0);
         batch.delete_range(first, prefix_end(&rows_prefix(self.group, u32::MAX)));

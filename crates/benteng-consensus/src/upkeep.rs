@@ -31,11 +31,13 @@ const SEGMENTS_KEPT: usize = 8;
 const CLOCK_TURN: Duration = Duration::from_millis(250);
 /// A clock that stays wrong is said again after this.
 const WARN_TURN: Duration = Duration::from_secs(60);
+/// How long closing a damaged segment may take: a full device makes it wait, and what is purged meanwhile makes room.
+const ROLL_DEADLINE: Duration = Duration::from_secs(5);
 /// A clock report that took longer is too old.
 const CLOCK_DEADLINE: Duration = Duration::from_millis(250);
 
-/// Flushes, snapshots and purges whenever the log has grown by half of what is kept, or lies in
-/// too many segments.
+/// Flushes, snapshots and purges whenever the log has grown by half of what is kept, lies in too many segments,
+/// or is damaged somewhere.
 pub(crate) async fn run(inner: Weak<Inner>) {
     let (mut flushed, mut turns, mut asked) = (None, 0, 0);
     loop {
@@ -46,7 +48,7 @@ pub(crate) async fn run(inner: Weak<Inner>) {
         report(&group);
         // Apply notices by itself; a row that only readers touch would be an error for ever.
         if group.state.is_damaged() && !planted(Bug::DamagedRowStays) {
-            let why = group.machine.rebuild().await;
+            let why = group.machine.rebuild(&"a row that was read does not authenticate").await;
             tracing::error!(error = %why, "the damaged state is rebuilt at the next start");
         }
         // What is there at the start was read from the disk.
@@ -78,6 +80,10 @@ fn report(group: &Inner) {
     gauge("benteng_raft_last_log_index", last);
     gauge("benteng_raft_applied_log_index", applied);
     gauge("benteng_raft_purged_log_index", metrics.purged.map_or(0, |id| id.index));
+    let (damaged, mended) = group.log.damage();
+    gauge("benteng_raft_log_segments_damaged", damaged);
+    gauge("benteng_raft_log_segments_mended", mended);
+    gauge("benteng_kv_given_up", group.state.given_up());
 }
 
 /// Purges what may go. `asked`: up to where Raft was asked to purge already; it does so by itself once
@@ -89,7 +95,8 @@ async fn purge(group: &Inner, asked: &mut u64) -> Result<(), String> {
     let too_long = applied.saturating_sub(purged) > group.log_keep + group.log_keep / 2;
     let crowded = group.log.segments() > SEGMENTS_MAX;
     // What is not applied yet stays: a purge that frees nothing is not tried each second.
-    let older = if crowded { group.log.last_before_newest(SEGMENTS_KEPT).min(applied) } else { 0 };
+    let older = if crowded { group.log.last_before_newest(SEGMENTS_KEPT) } else { 0 };
+    let older = older.max(damaged(group).await?).min(applied);
     if !too_long && older <= purged {
         return Ok(());
     }
@@ -107,6 +114,17 @@ async fn purge(group: &Inner, asked: &mut u64) -> Result<(), String> {
     *asked = upto;
     tracing::info!(log_index = upto, "raft log purged");
     Ok(())
+}
+
+/// The last entry of the damaged part of the log; 0: nothing is damaged.
+async fn damaged(group: &Inner) -> Result<u64, String> {
+    if group.log.newest_is_damaged() {
+        let roll = Box::pin(group.log.roll());
+        if let Ok(rolled) = benteng_host::timeout(&*group.host.clock, ROLL_DEADLINE, roll).await {
+            rolled.map_err(|e| e.to_string())?;
+        }
+    }
+    group.log.mend().await.map(|last| last.unwrap_or(0)).map_err(|e| e.to_string())
 }
 
 /// The leader slews site time towards the median of a majority of clocks.

@@ -73,6 +73,27 @@ pub trait Kv: KvView {
 
     /// Makes everything durable that was written before the call.
     fn flush(&self) -> Fut<Result<()>>;
+
+    /// Reads what is stored behind the key `after` again, from the device rather than from a cache, and holds it
+    /// against its checksums until about `budget` bytes are read (I4). What is not durable yet need not be read.
+    ///
+    /// Errors: damage is `InvalidData`; anything else says nothing about the bytes.
+    fn verify(&self, after: Option<Bytes>, budget: u64) -> Fut<Result<Verified>>;
+
+    /// Gives the store up for damage: the next one that is opened in its place is empty. Durable when it returns.
+    fn condemn(&self) -> Fut<Result<()>>;
+
+    /// How often a store in this place was given up for damage.
+    fn condemned(&self) -> u64;
+}
+
+/// What one step of [`Kv::verify`] has read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Bytes of keys and values.
+    pub bytes: u64,
+    /// The last key that was read, to go on behind it; `None`: the end was reached.
+    pub next: Option<Bytes>,
 }
 
 /// The first key behind all keys that start with `prefix`; empty if there is none.

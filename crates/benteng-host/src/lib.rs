@@ -29,7 +29,7 @@ use std::sync::Arc;
 pub use disk::{Disk, File, Open, Space, WriteSyncError};
 pub use error::{Error, Result};
 pub use fate::Fate;
-pub use kv::{Batch, Kv, KvView, Op, Visit, prefix_end};
+pub use kv::{Batch, Kv, KvView, Op, Verified, Visit, prefix_end};
 pub use net::{Listener, Net, Stream};
 pub use probe::{probe, witness, witnessed};
 pub use random::{Random, random_array, random_u64};

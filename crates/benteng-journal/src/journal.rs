@@ -65,6 +65,15 @@ pub struct Opened {
     pub damaged: Vec<Damage>,
 }
 
+/// What [`Journal::verify`] makes of raw bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RawBodies {
+    /// They are read as well.
+    Read,
+    /// Their reader verifies them by himself.
+    PassOver,
+}
+
 /// What to release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
@@ -294,6 +303,23 @@ impl Journal {
                 Step::Record(_) => {}
             }
         }
+    }
+
+    /// Reads a live segment again, its header and every record that is durable, and holds it against its checksums
+    /// (I4). Raw bodies are left out if their reader has checksums of its own. Returns how many bytes were read.
+    ///
+    /// Errors: `Damaged` at the first byte that is wrong; `Released`; `Io`.
+    pub async fn verify(&self, number: SegmentNo, raw: RawBodies) -> Result<u64, Error> {
+        // Held to the end: its file is not recycled under this read.
+        let segment = self.table.get(number).ok_or(Error::Released { segment: number })?;
+        self.table.verify(number, segment.extent().0.end, raw).await
+    }
+
+    /// Reads the watermark again (J7). One that is damaged is mended by the next [`Journal::roll`].
+    ///
+    /// Errors: `Damaged`, `Io`.
+    pub async fn verify_watermark(&self) -> Result<(), Error> {
+        self.table.verify_watermark().await
     }
 
     /// Number of the segment that is written to.

@@ -31,7 +31,7 @@ mod writer; // the one task that writes (J1)
 
 pub use cipher::{NoCipher, RecordCipher, SegmentCipher, Unauthentic};
 pub use error::Error;
-pub use journal::{Journal, Opened, Pending, Release, Replayed, SegmentInfo};
+pub use journal::{Journal, Opened, Pending, RawBodies, Release, Replayed, SegmentInfo};
 pub use options::{Carry, OnDamage, Options, ReleaseOrder, Replay, Sticky};
 pub use record::{Body, Place, Record, SegmentNo};
 pub use recover::Damage;

@@ -1,12 +1,16 @@
-//! One record by its place: read, verified, opened.
+//! One record by its place: read, verified, opened; and all of a segment, verified.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::error::Error;
-use crate::record::{HEADER, Header, Place, aad, crc32c};
+use crate::journal::RawBodies;
+use crate::record::{HEADER, Header, Place, SegmentNo, aad, crc32c};
+use crate::scan::{Step, Walk};
+use crate::segment::HEADER_BYTES;
 use crate::table::{Reader, Segment, Table};
+use crate::watermark::Watermark;
 
 impl Table {
     async fn at(&self, place: Place) -> Result<(Arc<Segment>, Arc<Reader>), Error> {
@@ -29,7 +33,7 @@ impl Table {
         }
         let (tag, body) = (record.slice(HEADER..header.body_at()), record.slice(header.body_at()..));
         if record.len() < n || crc32c([&body[..]]) != header.body_crc {
-            return Err(damaged("the record's body fails its checksum"));
+            return Err(damaged(UNSOUND));
         }
         let body = opened(&reader, &header, &tag, body).ok_or_else(|| damaged(UNAUTHENTIC))?;
         Ok((tag, body))
@@ -53,7 +57,37 @@ impl Table {
         }
         Ok(bytes)
     }
+
+    /// Holds the header of segment `number`, and every record before `end`, against their checksums. Returns how
+    /// many bytes were read.
+    pub(crate) async fn verify(&self, number: SegmentNo, end: u64, raw: RawBodies) -> Result<u64, Error> {
+        // Opened anew: the header may have rotted since it was read.
+        let reader = self.open(number).await?;
+        let mut walk = Walk::new(reader.file.clone(), reader.life, HEADER_BYTES, 0, end);
+        let mut read = end;
+        loop {
+            match walk.next().await? {
+                Step::End => return Ok(read),
+                Step::Bad(why) => return Err(Error::damaged(number, walk.at(), why)),
+                Step::Record(found) if raw == RawBodies::PassOver && !found.header.is_sealed() => {
+                    read = read.saturating_sub(u64::from(found.header.body_len));
+                }
+                Step::Record(found) => {
+                    if walk.body(&found).await?.is_none() {
+                        return Err(Error::damaged(number, found.offset, UNSOUND));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Holds the watermark beside the segments against its checksum.
+    pub(crate) async fn verify_watermark(&self) -> Result<(), Error> {
+        Watermark::load(&*self.disk, &self.dir, self.store, &*self.cipher).await.map(drop)
+    }
 }
+
+const UNSOUND: &str = "the record's body fails its checksum";
 
 pub(crate) const UNAUTHENTIC: &str = "the record's body fails authentication";
 

@@ -12,6 +12,9 @@ const AHEAD: u64 = 256 << 10;
 /// Read-ahead after a jump over a body: the next header, its tag, little more.
 const AHEAD_AFTER_JUMP: u64 = 4 << 10;
 
+/// What a preallocated segment holds behind its last record.
+static ZEROS: [u8; AHEAD as usize] = [0; AHEAD as usize];
+
 /// A record with a valid header.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
@@ -107,6 +110,11 @@ impl Walk {
             let window = self.bytes(at, AHEAD).await?;
             if window.len() < HEADER {
                 return Ok(None);
+            }
+            if window == ZEROS[..window.len().min(ZEROS.len())] {
+                // Room that was never written to, as a rule: a start must not take a second for it.
+                at += (window.len() as u64 - HEADER as u64 + 1).next_multiple_of(ALIGN);
+                continue;
             }
             let mut inside = 0;
             while inside + HEADER <= window.len() {

@@ -71,10 +71,10 @@ impl Drop for Segment {
 
 /// All live segments of a journal.
 pub(crate) struct Table {
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
-    store: Uuid,
-    cipher: Arc<dyn SegmentCipher>,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+    pub(crate) store: Uuid,
+    pub(crate) cipher: Arc<dyn SegmentCipher>,
     inner: Mutex<Inner>,
 }
 

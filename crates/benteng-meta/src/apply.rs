@@ -83,6 +83,9 @@ pub fn apply(tx: &mut Tx<'_>, envelope: &Envelope) -> Result<Outcome> {
         }
         Err(Stop::Broken(e)) => return Err(e),
     };
+    if tx.placements_changed() {
+        tx.put(key::placements_changed(), &PlacementsChangedRow { at: now.seq });
+    }
     // Replace too: the gateway proposes anew, under another id. A second copy of this entry that
     // was judged again could be applied after the new proposal was refused and its chunks buried (C2).
     remember(tx, envelope.id, &outcome, now)?;

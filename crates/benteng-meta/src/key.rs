@@ -25,6 +25,8 @@ pub enum Table {
     JoinToken = 0x07,
     /// key version -> wrapped key.
     Kek = 0x08,
+    /// `()` -> when a placement changed last.
+    PlacementsChanged = 0x09,
     /// bucket name -> bucket.
     Bucket = 0x10,
     /// bucket id -> counters.
@@ -103,6 +105,11 @@ pub fn node(node: NodeId) -> Bytes {
 /// A placement group.
 pub fn placement(group: PlacementGroup) -> Bytes {
     Build::table(Table::Placement).raw(&group.0.to_be_bytes()).end()
+}
+
+/// The only row of [`Table::PlacementsChanged`].
+pub fn placements_changed() -> Bytes {
+    table(Table::PlacementsChanged)
 }
 
 /// The gateway of a node.

@@ -1,7 +1,7 @@
 //! Who should hold a placement group: copies spread over zones, groups balanced over nodes,
 //! and as few moves as that allows. Pure; the result is proposed as targets, never applied as is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::*;
 
@@ -27,6 +27,7 @@ pub fn plan(
     let copies = wanted.min(candidates.len());
     let mut plan = Plan {
         zones: candidates.iter().map(|c| (c.node, c.zone.as_str())).collect(),
+        zones_count: candidates.iter().map(|c| c.zone.as_str()).collect::<BTreeSet<_>>().len(),
         load: candidates.iter().map(|c| (c.node, 0)).collect(),
     };
     let mut groups: Vec<Vec<NodeId>> =
@@ -53,6 +54,7 @@ pub fn plan(
 
 struct Plan<'a> {
     zones: BTreeMap<NodeId, &'a str>,
+    zones_count: usize,
     load: BTreeMap<NodeId, usize>,
 }
 
@@ -71,12 +73,9 @@ impl Plan<'_> {
     }
 
     fn keep(&mut self, holders: &[NodeId], copies: usize) -> Vec<NodeId> {
-        let mut zones: Vec<&str> = self.zones.values().copied().collect();
-        zones.sort_unstable();
-        zones.dedup();
         let mut kept = Vec::new();
         for node in holders.iter().filter(|node| self.zones.contains_key(node)) {
-            let another_zone_is_free = zones.len() > kept.len();
+            let another_zone_is_free = self.zones_count > kept.len();
             let in_the_way = self.crowded(&kept, *node) && another_zone_is_free;
             if kept.len() < copies && !kept.contains(node) && !in_the_way {
                 kept.push(*node);

@@ -73,6 +73,13 @@ pub fn placements(view: &dyn KvView) -> Result<Vec<(PlacementGroup, PlacementRow
     Ok(rows.into_iter().filter_map(|(key, row)| Some((group(&key)?, row))).collect())
 }
 
+/// The command that changed a placement last. Two views of one site that agree in it hold the same placements;
+/// `None` says nothing: the site is not formed, or an older binary formed it and none has changed since.
+pub fn placements_changed(view: &dyn KvView) -> Result<Option<StateSeq>> {
+    let row: Option<PlacementsChangedRow> = get(view, &key::placements_changed())?;
+    Ok(row.map(|row| row.at))
+}
+
 /// The least floor of all living readers and the least removal of all stores that are not removed.
 /// A node that never published holds both at zero; a voided floor holds nothing (O5).
 pub fn floors(view: &dyn KvView) -> Result<(StateSeq, StateSeq)> {

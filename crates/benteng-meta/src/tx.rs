@@ -8,6 +8,7 @@ use benteng_host::{Batch, KvView, Visit};
 use bytes::Bytes;
 
 use crate::codec::{self, Versioned};
+use crate::key::Table;
 use crate::{Error, Result};
 
 /// A transaction: reads fall through to the base, writes stay here until [`Tx::into_batch`].
@@ -16,12 +17,14 @@ pub struct Tx<'a> {
     changes: BTreeMap<Bytes, Option<Bytes>>,
     /// What was read of the base: the commands of a batch ask for the same rows of site, bucket and gateway.
     seen: Mutex<HashMap<Bytes, Option<Bytes>>>,
+    /// A placement was written since [`Tx::placements_changed`] was asked.
+    placements_changed: bool,
 }
 
 impl<'a> Tx<'a> {
     /// Starts with no changes over `base`.
     pub fn new(base: &'a dyn KvView) -> Tx<'a> {
-        Tx { base, changes: BTreeMap::new(), seen: Mutex::default() }
+        Tx { base, changes: BTreeMap::new(), seen: Mutex::default(), placements_changed: false }
     }
 
     /// The row at `key`.
@@ -52,8 +55,14 @@ impl<'a> Tx<'a> {
         Ok(row)
     }
 
+    /// Whether a placement was written since this was asked last.
+    pub(crate) fn placements_changed(&mut self) -> bool {
+        std::mem::take(&mut self.placements_changed)
+    }
+
     /// Writes a row.
     pub fn put<T: Versioned>(&mut self, key: Bytes, row: &T) {
+        self.placements_changed |= key.first() == Some(&(Table::Placement as u8));
         self.changes.insert(key, Some(codec::encode(row)));
     }
 

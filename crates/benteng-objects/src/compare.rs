@@ -126,12 +126,12 @@ fn shared(core: &Core) -> Result<BTreeMap<NodeId, Vec<PlacementGroup>>> {
     let removed = query::nodes(&*view)?.into_iter().filter(|(_, row)| row.state == NodeState::Removed);
     let removed: BTreeSet<NodeId> = removed.map(|(node, _)| node).collect();
     let mut shared: BTreeMap<NodeId, Vec<PlacementGroup>> = BTreeMap::new();
-    for (group, row) in query::placements(&*view)? {
+    for (group, row) in core.places.of(&*view)?.iter() {
         if row.target.is_some() || row.current.iter().min() != Some(&core.me) {
             continue;
         }
-        for node in row.current.into_iter().filter(|node| *node != core.me && !removed.contains(node)) {
-            shared.entry(node).or_default().push(group);
+        for node in row.current.iter().filter(|node| **node != core.me && !removed.contains(node)) {
+            shared.entry(*node).or_default().push(*group);
         }
     }
     Ok(shared)

@@ -15,6 +15,7 @@ use crate::gateway::Gateway;
 use crate::keyring::Keys;
 use crate::leftovers::Leftovers;
 use crate::limits::Limits;
+use crate::places::Places;
 use crate::progress::Progress;
 use crate::scrub::Scrubbing;
 use crate::strays::Strays;
@@ -37,6 +38,7 @@ pub(crate) struct Core {
     pub(crate) progress: Progress,
     pub(crate) scrubbing: Scrubbing,
     pub(crate) strays: Strays,
+    pub(crate) places: Places,
 }
 
 impl Core {
@@ -67,7 +69,7 @@ impl Core {
             strays: count(&self.progress.strays),
             evicted: count(&self.progress.evicted),
             compared_missing: count(&self.progress.compared_missing),
-            scrub: self.scrubbing.report(fill.bytes),
+            scrub: self.scrubbing.report(fill.bytes, &self.group.status()),
             readers: as_u64(self.floors.readers()),
             applied: self.group.applied(),
         }

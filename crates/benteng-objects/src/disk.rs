@@ -164,6 +164,14 @@ impl Disk {
         self.0.scrub(after, budget).await.map_err(failed)
     }
 
+    /// Reads what stands around the chunks of the first segment behind `after` again.
+    pub(crate) async fn scrub_segment(
+        &self,
+        after: u64,
+    ) -> Result<benteng_chunks::SegmentScrubbed, CopyError> {
+        self.0.scrub_segment(after).await.map_err(failed)
+    }
+
     /// Looks at the device now; appends look by themselves.
     pub(crate) async fn look(&self) -> Result<(), CopyError> {
         self.0.look().await.map_err(failed)

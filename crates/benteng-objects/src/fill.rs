@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use benteng_host::KvView;
+use benteng_meta::Command;
 use benteng_meta::ids::*;
-use benteng_meta::{Command, query};
 use futures::StreamExt;
 
 use crate::Result;
@@ -21,22 +21,23 @@ const BATCH: usize = 32;
 /// Chunks that may be stuck before a round is given up.
 const STUCK_MAX: u64 = 100;
 
-/// Groups that `me` is to fill, with the sequence at which their move began.
-fn to_fill(view: &dyn KvView, me: NodeId) -> Result<BTreeMap<PlacementGroup, StateSeq>> {
+/// Groups that this node is to fill, with the sequence at which their move began.
+fn to_fill(core: &Core, view: &dyn KvView) -> Result<BTreeMap<PlacementGroup, StateSeq>> {
+    let me = core.me;
     let wants = |row: &benteng_meta::PlacementRow| {
         row.target.as_ref().is_some_and(|target| target.contains(&me))
             && !row.current.contains(&me)
             && !row.filled.contains(&me)
     };
-    let rows = query::placements(view)?.into_iter().filter(|(_, row)| wants(row));
-    Ok(rows.map(|(group, row)| (group, row.since)).collect())
+    let rows = core.places.of(view)?;
+    Ok(rows.iter().filter(|(_, row)| wants(row)).map(|(group, row)| (*group, row.since)).collect())
 }
 
 /// One round: all groups that wait for this node. Returns whether any did.
 ///
 /// Errors: as reading and proposing; what was copied stays, so the next round is short.
 pub(crate) async fn round(core: &Core) -> Result<bool> {
-    let groups = to_fill(&*core.group.local()?, core.me)?;
+    let groups = to_fill(core, &*core.group.local()?)?;
     core.progress.filling.store(u64::try_from(groups.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
     if groups.is_empty() {
         return Ok(false);

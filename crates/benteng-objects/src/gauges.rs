@@ -12,9 +12,9 @@ use crate::core::Core;
 pub(crate) fn set(core: &Core) -> Result<()> {
     let view = core.group.local()?;
     let short = query::clock(&*view)?.chunks_short;
-    let moving = query::placements(&*view)?.iter().filter(|(_, row)| row.target.is_some()).count();
+    let moving = core.places.of(&*view)?.iter().filter(|(_, row)| row.target.is_some()).count();
     drop(view);
-    let scrub = core.scrubbing.report(core.copies.disk().fill().bytes);
+    let scrub = core.scrubbing.report(core.copies.disk().fill().bytes, &core.group.status());
     let now = core.group.site_time();
     let since = scrub.last_ended.map(|at| now.0.saturating_sub(at.0).max(0) / 1_000_000);
     let gauges = [

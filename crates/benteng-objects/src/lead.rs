@@ -8,7 +8,7 @@ use benteng_consensus::GroupStatus;
 use benteng_host::planted::{Bug, planted};
 use benteng_host::{KvView, probe};
 use benteng_meta::ids::*;
-use benteng_meta::placement::{Candidate, plan};
+use benteng_meta::placement::Candidate;
 use benteng_meta::{Command, FloorRow, GatewayRow, NodeRow, NodeState, PlacementRow, SiteRow, key, query};
 
 use crate::core::Core;
@@ -136,10 +136,10 @@ async fn keep_members(core: &Core, site: &SiteRow, nodes: &BTreeMap<NodeId, Node
 fn candidates(
     view: &dyn KvView,
     nodes: &BTreeMap<NodeId, NodeRow>,
-    heading: &[(PlacementGroup, Vec<NodeId>)],
+    rows: &[(PlacementGroup, PlacementRow)],
     copies: usize,
 ) -> Result<Vec<Candidate>> {
-    let named: BTreeSet<NodeId> = heading.iter().flat_map(|(_, holders)| holders).copied().collect();
+    let named: BTreeSet<NodeId> = rows.iter().flat_map(|(_, row)| heading(row)).copied().collect();
     let (mut out, mut leaving) = (Vec::new(), Vec::new());
     for (node, row) in nodes {
         let began = query::get::<GatewayRow>(view, &key::gateway(*node))?.is_some();
@@ -156,10 +156,9 @@ fn candidates(
     Ok(out)
 }
 
-/// Where each group is, or is on its way to.
-fn heading(rows: &[(PlacementGroup, PlacementRow)]) -> Vec<(PlacementGroup, Vec<NodeId>)> {
-    let wanted = |row: &PlacementRow| row.target.clone().unwrap_or_else(|| row.current.clone());
-    rows.iter().map(|(group, row)| (*group, wanted(row))).collect()
+/// Where a group is, or is on its way to.
+fn heading(row: &PlacementRow) -> &[NodeId] {
+    row.target.as_ref().unwrap_or(&row.current)
 }
 
 /// Keeps placement and the counts of copies in step with the nodes.
@@ -169,16 +168,15 @@ async fn keep_placement(
     site: &SiteRow,
     nodes: &BTreeMap<NodeId, NodeRow>,
 ) -> Result<()> {
-    let rows = query::placements(view)?;
-    let heading = heading(&rows);
-    let candidates = candidates(view, nodes, &heading, usize::from(site.copies))?;
+    let rows = core.places.of(view)?;
+    let candidates = candidates(view, nodes, &rows, usize::from(site.copies))?;
     if candidates.is_empty() || candidates.len() < usize::from(site.copies) {
         // Fewer holders are never planned for (S8): the groups wait for a node.
         return Ok(());
     }
     // Never fewer than before: counts go down by an operator's command only (S8).
     let wanted = u8::try_from(candidates.len().min(3)).unwrap_or(3).max(site.copies);
-    let moves = plan(&candidates, usize::from(wanted), &heading);
+    let moves = core.places.moves(view, candidates, usize::from(wanted))?;
     if !moves.is_empty() {
         probe("placement_moved");
         tracing::info!(groups = moves.len(), copies = wanted, "placement groups begin to move");
@@ -189,8 +187,8 @@ async fn keep_placement(
     // begun; before that it would stop every write.
     let minimum = wanted.min(2);
     let live = |row: &PlacementRow| row.writable().iter().filter(|node| nodes.contains_key(node)).count();
-    let possible = rows.iter().all(|(_, row)| live(row) >= usize::from(minimum));
-    if possible && (site.copies < wanted || site.copies_min < minimum) {
+    let possible = || rows.iter().all(|(_, row)| live(row) >= usize::from(minimum));
+    if (site.copies < wanted || site.copies_min < minimum) && possible() {
         let (copies, copies_min) = (wanted, minimum.max(site.copies_min));
         tracing::info!(copies, copies_min, "the site keeps more copies from now on");
         core.group.propose(Command::SetCopies { copies, copies_min }, None).await?;

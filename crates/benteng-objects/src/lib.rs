@@ -41,6 +41,7 @@ mod node; // one node, put together
 mod objects; // the handle that doors use
 mod pace; // how slowly a client may send
 mod peers; // addresses of the other nodes
+mod places; // who holds which group, read once
 mod progress; // what loops did, and how fast
 mod put; // PUT and COPY
 mod range; // ranges and read conditions

@@ -25,6 +25,7 @@ use crate::keyring::Keys;
 use crate::leftovers::Leftovers;
 use crate::limits::Limits;
 use crate::peers::PeerBook;
+use crate::places::Places;
 use crate::progress::Progress;
 use crate::router::{Router, Services};
 use crate::scrub::Scrubbing;
@@ -176,6 +177,7 @@ impl Node {
             progress: Progress::default(),
             scrubbing: Scrubbing::default(),
             strays: Strays::default(),
+            places: Places::default(),
             host,
         });
         services.objects = Some(Arc::new(StoreService::new(core.clone())));
@@ -269,6 +271,11 @@ impl Node {
             missing.extend(crate::sweep::missing(&self.core, &*view, &mut cursor)?);
         }
         Ok(missing)
+    }
+
+    /// Full passes of the scrub that have ended here.
+    pub fn scrubbed(&self) -> u64 {
+        self.core.report().scrub.ended
     }
 
     /// Whether the node serves: its gateway's life is committed and a leader is known. The error

@@ -67,7 +67,7 @@ impl Removal {
         let now = core.host.clock.now();
         let overdue = done.published_at.is_none_or(|at| now.since(at) >= core.limits.floor_renewal);
         let waited_for = |after: StateSeq, upto: StateSeq| any_dead(&*view, after, upto);
-        let moved = floor > row.floor && crate::strays::any_waits(&*view, row.floor)?;
+        let moved = floor > row.floor && crate::strays::any_waits(core, &*view, row.floor)?;
         if overdue || moved || waited_for(row.floor, floor)? || waited_for(row.removed, removed)? {
             drop(view);
             let (node, incarnation) = (core.me, origin.incarnation);

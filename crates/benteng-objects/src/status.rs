@@ -189,6 +189,12 @@ fn findings(status: &SiteStatus) -> Said {
         if report.quarantined > 0 {
             said.harm.push(format!("node {} keeps {} damaged chunks apart", node.node, report.quarantined));
         }
+        if report.scrub.log_damaged > 0 {
+            said.harm.push(format!(
+                "{} segments of the log of node {} are damaged; they are purged once they are applied",
+                report.scrub.log_damaged, node.node
+            ));
+        }
         let free = report.disk_free.saturating_mul(100).checked_div(report.disk_total).unwrap_or(0);
         let used = 100 - free.min(100);
         match used {

@@ -63,8 +63,8 @@ impl Strays {
 }
 
 /// Whether a move has ended that the published floor of a node does not know: old holders wait for it.
-pub(crate) fn any_waits(view: &dyn KvView, published: StateSeq) -> Result<bool> {
-    let rows = query::placements(view)?;
+pub(crate) fn any_waits(core: &Core, view: &dyn KvView, published: StateSeq) -> Result<bool> {
+    let rows = core.places.of(view)?;
     Ok(rows.iter().any(|(_, row)| row.target.is_none() && row.since >= published))
 }
 
@@ -75,7 +75,7 @@ pub(crate) async fn round(core: &Core) -> Result<bool> {
     core.gateway.origin()?;
     let ripe = {
         let view = core.group.local()?;
-        let rows = query::placements(&*view)?;
+        let rows = core.places.of(&*view)?;
         let (floor, _) = query::floors(&*view)?;
         core.strays.ripe(core.me, &rows, floor)
     };

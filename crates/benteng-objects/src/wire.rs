@@ -175,6 +175,16 @@ pub struct ScrubReport {
     pub mended: u64,
     /// Whether somebody asked for the pass under way: it goes at the full rate.
     pub asked: bool,
+    /// Segments of chunks found damaged around their chunks by any pass; they are cleaned.
+    pub segments_found: u64,
+    /// Segments of the Raft log found damaged by any pass.
+    pub log_found: u64,
+    /// Segments of the Raft log that are damaged and not purged yet.
+    pub log_damaged: u64,
+    /// Damaged segments of the Raft log that are mended, since the process began.
+    pub log_mended: u64,
+    /// How often the ordered store was given up for damage and built anew.
+    pub store_given_up: u64,
 }
 
 /// A full pass has begun; it has ended when so many passes have.
@@ -218,7 +228,7 @@ pub(crate) struct ListAnswer {
 
 impl Versioned for Report {
     const WHAT: &'static str = "store report";
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 }
 
 macro_rules! versioned {

@@ -96,6 +96,7 @@ struct State {
     stalled_until: Option<Mono>,
     write_latency: RangeInclusive<Duration>,
     sync_latency: RangeInclusive<Duration>,
+    read_latency: RangeInclusive<Duration>,
 }
 
 struct Shared {
@@ -132,6 +133,7 @@ impl SimDisk {
             stalled_until: None,
             write_latency: Duration::ZERO..=Duration::ZERO,
             sync_latency: Duration::ZERO..=Duration::ZERO,
+            read_latency: Duration::ZERO..=Duration::ZERO,
         };
         Arc::new(SimDisk { shared: Arc::new(Shared { clock, gate, state: Mutex::new(state) }) })
     }
@@ -239,6 +241,11 @@ impl SimDisk {
         let mut state = self.shared.lock();
         state.write_latency = write;
         state.sync_latency = sync;
+    }
+
+    /// How long reads take; what they read is what was there when they began.
+    pub fn set_read_latency(&self, read: RangeInclusive<Duration>) {
+        self.shared.lock().read_latency = read;
     }
 
     /// Flips the bits of `mask` in a stored byte: bit rot. Says whether that byte exists.

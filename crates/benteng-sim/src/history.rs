@@ -72,16 +72,30 @@ const BODY_MIN: usize = 16;
 /// The bytes of a value: `len` of them (16 at least), the first eight naming it.
 pub fn body(value: Value, len: usize) -> Vec<u8> {
     let len = len.max(BODY_MIN);
-    let noise = NOISE.get_or_init(noise);
-    let mut out = Vec::with_capacity(len + noise.len());
+    let mut out = Vec::with_capacity(len);
     out.extend_from_slice(&value.to_le_bytes());
+    stretches(value, len - out.len(), |stretch| {
+        out.extend_from_slice(stretch);
+        true
+    });
+    out
+}
+
+/// Visits the `len` bytes of noise that follow a value's name, as long as the visitor says so. Whether it did so to
+/// the end.
+fn stretches(value: Value, len: usize, mut visit: impl FnMut(&'static [u8]) -> bool) -> bool {
+    let noise = NOISE.get_or_init(noise);
     let mut from = usize::try_from(value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8).unwrap_or(0) % noise.len();
-    while out.len() < len {
-        out.extend_from_slice(&noise[from..]);
+    let mut left = len;
+    while left > 0 {
+        let stretch = &noise[from..noise.len().min(from + left)];
+        if !visit(stretch) {
+            return false;
+        }
+        left -= stretch.len();
         from = 0;
     }
-    out.truncate(len);
-    out
+    true
 }
 
 /// A prime number of bytes: parts of two values that begin elsewhere in it are never equal.
@@ -102,8 +116,15 @@ fn noise() -> Vec<u8> {
 
 /// The value whose bytes these are, if they are exactly a value's.
 pub fn value_of(bytes: &[u8]) -> Option<Value> {
-    let value = Value::from_le_bytes(*bytes.first_chunk::<8>()?);
-    (bytes.len() >= BODY_MIN && body(value, bytes.len()) == bytes).then_some(value)
+    let (name, mut rest) = bytes.split_first_chunk::<8>()?;
+    let value = Value::from_le_bytes(*name);
+    let len = rest.len();
+    let equal = |stretch: &[u8]| {
+        let (these, others) = rest.split_at(stretch.len());
+        rest = others;
+        these == stretch
+    };
+    (bytes.len() >= BODY_MIN && stretches(value, len, equal)).then_some(value)
 }
 
 #[cfg(test)]
@@ -112,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_value_is_told_from_its_bytes_and_no_byte_may_differ() {
-        for len in [16, 17, 100, 70_000] {
+        for len in [16, 17, 100, 70_000, 3_000_000] {
             let bytes = body(42, len);
             assert_eq!(value_of(&bytes), Some(42));
             for at in [0, len / 2, len - 1] {

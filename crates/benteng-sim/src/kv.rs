@@ -6,7 +6,7 @@ use std::ops::{Bound, RangeInclusive};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use benteng_host::{Batch, Clock, Error, Fut, Kv, KvView, Op, Result, Visit, sleep};
+use benteng_host::{Batch, Clock, Error, Fut, Kv, KvView, Op, Result, Verified, Visit, sleep};
 use bytes::Bytes;
 use rand::Rng;
 
@@ -28,6 +28,12 @@ struct State {
     written: u64,
     flushed: u64,
     flips: u64,
+    /// Keys whose stored values have rotted, by the batch that wrote them: what a checksum beside them would say.
+    rotten: BTreeSet<(Bytes, u64)>,
+    /// Given up for damage: it is empty after the next crash or stop.
+    condemned: bool,
+    /// How often that has happened.
+    given_up: u64,
     /// Views in use, by the batch that they see last.
     views: BTreeMap<u64, usize>,
     generation: u64,
@@ -95,10 +101,24 @@ impl State {
             versions.retain(|(batch, _)| *batch <= last);
             !versions.is_empty()
         });
+        self.rotten.retain(|(_, batch)| *batch <= last);
         self.written = last;
         self.flushed = last;
         self.views.clear();
         self.tidy();
+    }
+
+    /// Empty, as a directory whose files are gone; the machine is the same.
+    fn empty(&mut self) {
+        let (generation, given_up, flips) = (self.generation, self.given_up, self.flips);
+        let latency = (self.write_latency.clone(), self.flush_latency.clone());
+        *self = State { generation, given_up, flips, ..State::default() };
+        (self.write_latency, self.flush_latency) = latency;
+    }
+
+    /// Whether a checksum beside the value that is stored last under `key` would fail.
+    fn is_rotten(&self, key: &Bytes, versions: &Versions) -> bool {
+        versions.last().is_some_and(|(batch, _)| self.rotten.contains(&(key.clone(), *batch)))
     }
 }
 
@@ -157,12 +177,24 @@ impl SimKv {
         let last = if coin(rng) { state.flushed } else { state.flushed + below(rng, later + 1) };
         state.rewind(last);
         state.generation += 1;
+        if state.condemned {
+            state.given_up += 1;
+            state.empty();
+        }
     }
 
     /// The store is gone: empty, as after the loss of its directory.
     pub fn lose(&self) {
         let mut state = self.shared.lock();
-        *state = State { generation: state.generation + 1, ..State::default() };
+        state.generation += 1;
+        state.flips = 0;
+        state.empty();
+    }
+
+    /// Whether any value that is stored has rotted.
+    pub fn is_rotten(&self) -> bool {
+        let state = self.shared.lock();
+        !state.rotten.is_empty() && state.map.iter().any(|(key, versions)| state.is_rotten(key, versions))
     }
 
     /// How long writes and flushes take, drawn evenly from these ranges.
@@ -181,13 +213,16 @@ impl SimKv {
         let keys: Vec<Bytes> = chosen.map(|(key, _)| key.clone()).collect();
         let key = keys.get(usize::try_from(below(rng, keys.len() as u64)).ok()?)?.clone();
         let (at, bit) = (rng.next_u64(), below(rng, 8));
-        for (_, value) in state.map.get_mut(&key)? {
+        let mut rotten = Vec::new();
+        for (batch, value) in state.map.get_mut(&key)? {
             let Some(bytes) = value.as_ref().filter(|bytes| !bytes.is_empty()) else { continue };
             let mut bytes = bytes.to_vec();
             let at = usize::try_from(at % bytes.len() as u64).ok()?;
             bytes[at] ^= 1 << bit;
             *value = Some(bytes.into());
+            rotten.push((key.clone(), *batch));
         }
+        state.rotten.extend(rotten);
         state.flips += 1;
         Some(key)
     }
@@ -364,6 +399,47 @@ impl Kv for OpenKv {
             state.tidy();
             Ok(())
         })
+    }
+
+    fn verify(&self, after: Option<Bytes>, budget: u64) -> Fut<Result<Verified>> {
+        let (shared, generation) = (self.shared.clone(), self.generation);
+        Box::pin(async move {
+            let state = shared.lock();
+            if state.generation != generation {
+                return Err(stale("verify store"));
+            }
+            let mut done = Verified::default();
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            for (key, versions) in state.map.range((from, Bound::Unbounded)) {
+                if state.is_rotten(key, versions) {
+                    let rot = std::io::Error::from(std::io::ErrorKind::InvalidData);
+                    return Err(Error::new("verify store", String::from_utf8_lossy(key), rot));
+                }
+                let stored = versions.last().and_then(|(_, value)| value.as_ref());
+                done.bytes += (key.len() + stored.map_or(0, Bytes::len)) as u64;
+                if done.bytes >= budget {
+                    done.next = Some(key.clone());
+                    break;
+                }
+            }
+            Ok(done)
+        })
+    }
+
+    fn condemn(&self) -> Fut<Result<()>> {
+        let (shared, generation) = (self.shared.clone(), self.generation);
+        Box::pin(async move {
+            let mut state = shared.lock();
+            if state.generation != generation {
+                return Err(stale("give up store"));
+            }
+            state.condemned = true;
+            Ok(())
+        })
+    }
+
+    fn condemned(&self) -> u64 {
+        self.shared.lock().given_up
     }
 }
 

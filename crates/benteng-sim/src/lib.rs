@@ -21,6 +21,7 @@ mod fate; // abort: the host stops, the driver crashes it
 mod gate; // pause and end of all tasks of a host
 pub mod history; // what clients did and were told
 mod host; // all of it for one node
+mod jobs; // what the driver has done on the clients' machine
 mod kv; // the ordered store: versions, flush position, crash to a batch boundary
 mod linear; // linearizability of one key
 mod nemesis; // faults, at random and aimed
@@ -32,6 +33,7 @@ mod run; // one seed, one run
 pub mod scenario; // scripted histories, one for each rule's "else"
 mod site; // a site of simulated nodes
 mod stage; // a site under a script's hands
+mod standing; // where replicas stand
 mod tasks; // tasks behind the gate, computations inline
 mod watch; // what must hold at every moment
 mod witness; // facts that nodes state, held against each other
@@ -45,7 +47,7 @@ pub use host::{Ending, SimHost};
 pub use kv::SimKv;
 pub use nemesis::Fault;
 pub use net::SimNet;
-pub use probes::{PROBES, Probes};
+pub use probes::{FORBIDDEN_PROBES, PROBES, Probes, SCRIPTED_PROBES};
 pub use random::{SimRandom, SimRng, stream};
 pub use run::{Report, Scale, run};
 pub use tasks::SimTasks;

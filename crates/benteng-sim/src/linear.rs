@@ -14,15 +14,22 @@ pub(crate) fn check(operations: &[Operation]) -> Result<(), String> {
     // What failed surely was not done, and what was refused only reads: the first say nothing.
     let mut ops: Vec<&Operation> = operations.iter().filter(|op| op.told != Told::Failed).collect();
     ops.sort_by_key(|op| (op.invoked, op.returned));
-    let mut search = Search { seen: HashSet::new(), best: 0, stuck: String::new() };
+    let mut search = Search { seen: HashSet::new(), best: 0, stuck: None };
     let mut done = vec![0_u64; ops.len().div_ceil(64)];
-    if search.explain(&ops, &mut done, 0, None) { Ok(()) } else { Err(search.stuck) }
+    if search.explain(&ops, &mut done, 0, None) { Ok(()) } else { Err(search.told(&ops)) }
 }
 
 struct Search {
     seen: HashSet<(Vec<u64>, Option<Value>)>,
     best: usize,
-    stuck: String,
+    /// What was done, and what the key held, where the search came farthest.
+    stuck: Option<(Vec<u64>, Option<Value>)>,
+}
+
+/// When the first of the operations that are left was answered: what was asked later cannot come before it.
+fn first_return(ops: &[&Operation], done: &[u64]) -> u64 {
+    let left = (0..ops.len()).filter(|i| !is_done(done, *i));
+    left.map(|i| ops[i].returned).min().unwrap_or(u64::MAX)
 }
 
 fn is_done(done: &[u64], i: usize) -> bool {
@@ -56,6 +63,17 @@ fn step(op: &Operation, state: Option<Value>) -> Option<Option<Value>> {
 }
 
 impl Search {
+    /// Where the search came farthest, and what could not follow.
+    fn told(self, ops: &[&Operation]) -> String {
+        let Some((done, state)) = self.stuck else { return "there is nothing to explain".to_owned() };
+        let (count, first_return) = (self.best, first_return(ops, &done));
+        let candidates: Vec<String> = (0..ops.len())
+            .filter(|i| !is_done(&done, *i) && ops[*i].invoked <= first_return)
+            .map(|i| ops[i].to_string())
+            .collect();
+        format!("after {count} operations the key holds {state:?}; next: {}", candidates.join("; "))
+    }
+
     fn explain(
         &mut self,
         ops: &[&Operation],
@@ -73,16 +91,10 @@ impl Search {
             return false;
         }
         // An operation may come next if none that is left was answered before it was asked.
-        let first_return =
-            (0..ops.len()).filter(|i| !is_done(done, *i)).map(|i| ops[i].returned).min().unwrap_or(u64::MAX);
+        let first_return = first_return(ops, done);
         if count >= self.best {
             self.best = count;
-            let candidates: Vec<String> = (0..ops.len())
-                .filter(|i| !is_done(done, *i) && ops[*i].invoked <= first_return)
-                .map(|i| ops[i].to_string())
-                .collect();
-            self.stuck =
-                format!("after {count} operations the key holds {state:?}; next: {}", candidates.join("; "));
+            self.stuck = Some((done.clone(), state));
         }
         for i in 0..ops.len() {
             if is_done(done, i) || ops[i].invoked > first_return {

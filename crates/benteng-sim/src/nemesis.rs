@@ -1,5 +1,6 @@
 //! Faults: at random times, and aimed: armed on a probe, struck right after it.
 
+mod members; // nodes that join, grow into their share, are drained and removed
 mod rot; // bits that flip
 
 use std::collections::BTreeSet;
@@ -10,7 +11,9 @@ use std::time::Duration;
 use rand::RngExt;
 use turmoil::Sim;
 
+use self::members::{Changed, Members};
 use self::rot::Rot;
+use crate::jobs::Jobs;
 use crate::plan::Plan;
 use crate::probes::Probes;
 use crate::site::{Site, name};
@@ -53,6 +56,10 @@ pub enum Fault {
     LongOutage,
     /// A node is lost with its disks; a fresh one takes its place.
     Replacement,
+    /// A node joins a site that runs.
+    Growth,
+    /// A node is drained and removed.
+    Drain,
     /// A stored bit flips.
     BitRot,
     /// A read or a write fails.
@@ -89,7 +96,7 @@ impl Fault {
 }
 
 /// Probes worth aiming at.
-pub(crate) const AIMS: [&str; 14] = [
+pub(crate) const AIMS: [&str; 17] = [
     "raft_vote_durable",
     "raft_append_durable",
     "chunk_durable",
@@ -104,6 +111,9 @@ pub(crate) const AIMS: [&str; 14] = [
     "journal_torn_tail_cut",
     "orphans_removed",
     "placement_moved",
+    "leadership_handed_over",
+    "log_damage_purged",
+    "strays_evicted",
 ];
 
 /// Strikes a site; every fault ends by itself or by [`Nemesis::heal`].
@@ -123,6 +133,7 @@ pub(crate) struct Nemesis {
     aim: Option<u64>,
     faults: Vec<Fault>,
     rot: Option<Rot>,
+    members: Members,
     /// Clients look at it: no pauses while it is set.
     pub(crate) burst: Arc<AtomicBool>,
     burst_until: Option<Duration>,
@@ -130,8 +141,8 @@ pub(crate) struct Nemesis {
 }
 
 impl Nemesis {
-    /// A nemesis with its part of the seed.
-    pub(crate) fn new(rng: SimRng, probes: Probes, plan: &Plan) -> Nemesis {
+    /// A nemesis with its part of the seed; the operator's commands go through `jobs`.
+    pub(crate) fn new(rng: SimRng, probes: Probes, plan: &Plan, jobs: Jobs) -> Nemesis {
         Nemesis {
             rng,
             probes,
@@ -145,6 +156,7 @@ impl Nemesis {
             aim: None,
             faults: plan.faults.clone(),
             rot: plan.rot.map(Rot::of),
+            members: Members::new(jobs),
             burst: Arc::default(),
             burst_until: None,
             replace_at: None,
@@ -160,6 +172,26 @@ impl Nemesis {
     /// Work begins: a replacement that the plan knows is due so much later.
     pub(crate) fn begin(&mut self, now: Duration, plan: &Plan) {
         self.replace_at = plan.replace_after.map(|after| now + after);
+        self.members.begin(now, plan);
+    }
+
+    /// Whether an operator has not ended yet what the plan has for him.
+    pub(crate) fn is_busy(&self, site: &Site) -> bool {
+        self.members.is_busy(site)
+    }
+
+    /// The operator's turn.
+    fn change_members(&mut self, sim: &mut Sim<'_>, site: &Site, now: Duration) {
+        let (calm, heard) = (self.down.is_empty(), (&mut self.rng, &self.probes));
+        let Changed { joins, left } = self.members.turn(sim, site, now, calm, heard);
+        if let Some(fresh) = joins {
+            self.note(Fault::Growth, &name(fresh));
+            self.down.push((fresh, now));
+        }
+        if let Some(node) = left {
+            self.note(Fault::Drain, &name(node));
+            self.down.retain(|(down, _)| *down != node);
+        }
     }
 
     fn node(&mut self, site: &Site) -> u64 {
@@ -195,6 +227,7 @@ impl Nemesis {
             self.replace_at = None;
             self.replace(sim, site, now);
         }
+        self.change_members(sim, site, now);
         if strike {
             self.strike(sim, site, now);
         }
@@ -261,7 +294,9 @@ impl Nemesis {
             self.note(Fault::BitRot, &flipped);
         }
         let fault = self.faults[self.rng.random_range(0..self.faults.len())];
-        if self.is_down(node) && fault != Fault::SitePowerLoss {
+        let alone =
+            node == other && matches!(fault, Fault::Partition | Fault::OneWay | Fault::Hold | Fault::Loss);
+        if (self.is_down(node) && fault != Fault::SitePowerLoss) || alone {
             return;
         }
         match fault {
@@ -362,10 +397,16 @@ impl Nemesis {
                 self.burst_until = Some(self.for_a_while(now, 300, 1500));
             }
             Fault::FullDisk => {
-                self.note(fault, &name(node));
-                host.disk.set_capacity(Some(0));
+                // Now and then all of them: nothing but deletes and maintenance is taken then (O6).
+                let struck = if self.rng.random_bool(0.2) { members } else { vec![node] };
+                self.note(fault, &format!("{struck:?}"));
                 let until = self.for_a_while(now, 500, 4000);
-                self.full.push((node, until));
+                for node in struck {
+                    if let Some(host) = site.machine(node) {
+                        host.disk.set_capacity(Some(0));
+                        self.full.push((node, until));
+                    }
+                }
             }
             Fault::LongOutage if self.rng.random_bool(0.4) => {
                 self.note(fault, &name(node));
@@ -376,7 +417,12 @@ impl Nemesis {
                 }
             }
             // Due at a time of the plan's.
-            Fault::Replacement | Fault::SitePowerLoss | Fault::LongOutage | Fault::BitRot => {}
+            Fault::Replacement
+            | Fault::Growth
+            | Fault::Drain
+            | Fault::SitePowerLoss
+            | Fault::LongOutage
+            | Fault::BitRot => {}
         }
     }
 

@@ -16,6 +16,8 @@ const KINDS_MIN: usize = 7;
 /// The shape of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// Nodes that form the site; fewer than three grow to three.
+    pub(crate) founders: u64,
     /// Simulated time per step.
     pub(crate) tick: Duration,
     /// Entries that the Raft log keeps behind what is applied; few: who was away gets a snapshot.
@@ -30,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) kv_flush: RangeInclusive<Duration>,
     /// How long a sync of a file takes.
     pub(crate) disk_sync: RangeInclusive<Duration>,
+    /// How long a read from a file takes.
+    pub(crate) disk_read: RangeInclusive<Duration>,
     /// The longest pause of a client between two operations.
     pub(crate) pause: Duration,
     /// The longest pause between two strikes.
@@ -38,12 +42,38 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<Fault>,
     /// When a node is replaced by a fresh one, if one is.
     pub(crate) replace_after: Option<Duration>,
+    /// When a fourth node joins and another one is drained and removed, if that is so.
+    pub(crate) drain_after: Option<Duration>,
+    /// When the next node joins a small site.
+    pub(crate) grow_after: Duration,
     /// The node whose disks rot, if one does: never a second one, and then none is replaced for another cause.
     pub(crate) rot: Option<u64>,
     /// Time within which every stored chunk is read again.
     pub(crate) scrub: Duration,
     /// After which a floor that is not renewed is voided (O5).
     pub(crate) floor_void: Duration,
+}
+
+/// What becomes of the site's nodes beside their faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    None,
+    Replacement,
+    Drain,
+    /// So many nodes form the site.
+    Growth(u64),
+}
+
+impl Change {
+    fn draw(rng: &mut SimRng) -> Change {
+        match rng.random_range(0..10) {
+            0..5 => Change::Replacement,
+            5..7 => Change::Drain,
+            7 => Change::Growth(1),
+            8 => Change::Growth(2),
+            _ => Change::None,
+        }
+    }
 }
 
 fn ms(n: u64) -> Duration {
@@ -70,11 +100,18 @@ impl Plan {
             }
         }
         let disk_sync = Duration::ZERO..=ms([0, 1, 6, 25][rng.random_range(0..4)]);
+        let disk_read = Duration::ZERO..=ms([0, 0, 0, 3][rng.random_range(0..4)]);
         let rot = rng.random_bool(0.3).then(|| rng.random_range(1..=3));
-        let replaced = rot.is_none() && rng.random_bool(0.6);
-        let replace_after = replaced.then(|| work.mul_f64(rng.random_range(0.1..0.8)));
+        // One machine stands by: each of these needs it.
+        let change = if rot.is_some() { Change::None } else { Change::draw(rng) };
+        let at = work.mul_f64(rng.random_range(0.1..0.8));
+        let replace_after = (change == Change::Replacement).then_some(at);
+        // A drain takes a while: the site is whole again only behind it.
+        let drain_after = (change == Change::Drain).then_some(at / 2);
+        let founders = if let Change::Growth(from) = change { from } else { 3 };
         let scrub = Duration::from_secs(if rot.is_some() { 20 } else { 14 * 24 * 3600 });
         Plan {
+            founders,
             tick,
             log_keep,
             log_segment,
@@ -82,10 +119,13 @@ impl Plan {
             kv_write,
             kv_flush,
             disk_sync,
+            disk_read,
             pause,
             lull,
             faults,
             replace_after,
+            drain_after,
+            grow_after: work.mul_f64(0.1),
             rot,
             scrub,
             floor_void: Duration::from_secs(600),
@@ -95,6 +135,7 @@ impl Plan {
     /// One without faults, for scripts.
     pub(crate) fn calm() -> Plan {
         Plan {
+            founders: 3,
             tick: ms(2),
             log_keep: 300,
             log_segment: 512 << 10,
@@ -102,10 +143,13 @@ impl Plan {
             kv_write: Duration::ZERO..=ms(1),
             kv_flush: Duration::ZERO..=ms(10),
             disk_sync: Duration::ZERO..=ms(1),
+            disk_read: Duration::ZERO..=Duration::ZERO,
             pause: ms(60),
             lull: ms(1000),
             faults: Vec::new(),
             replace_after: None,
+            drain_after: None,
+            grow_after: Duration::MAX,
             rot: None,
             scrub: Duration::from_secs(14 * 24 * 3600),
             floor_void: Duration::from_secs(600),
@@ -122,7 +166,7 @@ mod tests {
     #[test]
     fn every_plan_knows_enough_faults_and_all_plans_together_know_all() {
         let mut known = BTreeSet::new();
-        let (mut replaced, mut rots) = (0, 0);
+        let (mut replaced, mut rots, mut drained, mut grown) = (0, 0, 0, 0);
         for seed in 0..200 {
             let plan = Plan::draw(&mut crate::stream(seed, "plan"), Duration::from_secs(60));
             let kinds: BTreeSet<Fault> = plan.faults.iter().copied().collect();
@@ -131,10 +175,17 @@ mod tests {
             known.extend(kinds);
             replaced += usize::from(plan.replace_after.is_some());
             rots += usize::from(plan.rot.is_some());
-            assert!(plan.rot.is_none() || plan.replace_after.is_none(), "one disk is lost, not two");
+            drained += usize::from(plan.drain_after.is_some());
+            grown += usize::from(plan.founders < 3);
+            let spares = usize::from(plan.rot.is_some())
+                + usize::from(plan.replace_after.is_some())
+                + usize::from(plan.drain_after.is_some());
+            assert!(spares <= 1, "one machine stands by");
         }
         assert_eq!(known, Fault::AT_RANDOM.into_iter().collect());
         assert!((50..150).contains(&replaced), "{replaced}");
         assert!((30..100).contains(&rots), "{rots}");
+        assert!((10..60).contains(&drained), "{drained}");
+        assert!((10..60).contains(&grown), "{grown}");
     }
 }

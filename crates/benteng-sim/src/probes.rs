@@ -21,8 +21,10 @@ pub const PROBES: &[&str] = &[
     "chunk_durable",
     "chunk_index_rebuilt",
     "chunk_segment_copied_out",
+    "chunk_segment_damage_found",
     "chunk_store_resumes",
     "chunk_store_stops_at_reserve",
+    "chunks_evicted",
     "client_answered",
     "copies_replaced",
     "floor_voided",
@@ -35,8 +37,13 @@ pub const PROBES: &[&str] = &[
     "journal_segment_trimmed",
     "journal_spare_finds_no_room",
     "journal_sticky_in_tail",
+    "journal_torn_tail_cut",
     "journal_watermark_finds_no_room",
+    "leadership_handed_over",
+    "log_damage_found",
+    "log_damage_purged",
     "node_serves",
+    "only_deletes_are_taken",
     "orphans_removed",
     "part_committed",
     "placement_moved",
@@ -45,11 +52,36 @@ pub const PROBES: &[&str] = &[
     "raft_vote_durable",
     "rpc_dial_failed",
     "rpc_link_dropped",
+    "scrub_found_damage",
     "scrub_pass_ended",
+    "second_node_not_durable",
     "snapshot_page_installed",
     "snapshot_switched",
     "state_restored_from_peer",
+    "store_damage_found",
+    "strays_evicted",
 ];
+
+/// Those that need more in one order than chance gives: scripted scenarios must have reached them.
+pub const SCRIPTED_PROBES: &[&str] = &[
+    "chunk_gone",
+    "chunk_read_follows_cleaning",
+    "copy_did_not_authenticate",
+    "gateway_superseded",
+    "gateway_voided",
+    "journal_released_while_stalled",
+    "journal_waits_for_room",
+    "looked_up_again",
+    "own_copy_did_not_authenticate",
+    "peer_copy_did_not_authenticate",
+    "rpc_deaf_peer",
+    "snapshot_switch_completed_at_boot",
+    "store_refused_superseded",
+    "store_refused_voided",
+];
+
+/// Those that only a broken promise reaches.
+pub const FORBIDDEN_PROBES: &[&str] = &["dead_mark_on_live_attempt"];
 
 #[derive(Default)]
 struct Heard {

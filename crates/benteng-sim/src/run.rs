@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use benteng_meta::ids::NodeId;
-use benteng_meta::{PlacementRow, query};
+use benteng_meta::query;
 use benteng_objects::Node;
 use rand::RngExt;
 use turmoil::Sim;
 
 use crate::history::Operation;
+use crate::jobs::Jobs;
 use crate::nemesis::{Fault, Nemesis};
 use crate::plan::Plan;
 use crate::probes::Probes;
 use crate::site::{Seats, Site, name};
+use crate::standing::{Standing, audit, is_sound};
 use crate::watch::Watch;
 use crate::workload::{Client, Record};
 use crate::{SimHost, linear, stream};
@@ -24,8 +25,6 @@ use crate::{SimHost, linear, stream};
 /// How large a run is.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
-    /// Nodes of the site.
-    pub nodes: u64,
     /// Clients.
     pub clients: u32,
     /// Keys that they share.
@@ -36,7 +35,7 @@ pub struct Scale {
 
 impl Default for Scale {
     fn default() -> Scale {
-        Scale { nodes: 3, clients: 6, keys: 12, work: Duration::from_secs(40) }
+        Scale { clients: 6, keys: 12, work: Duration::from_secs(40) }
     }
 }
 
@@ -76,13 +75,14 @@ pub fn run(seed: u64, scale: Scale, probes: &Probes) -> Report {
         .ephemeral_ports(1024..=65535)
         .rng_seed(seed)
         .build();
-    let site = Site::new(&mut sim, seed, scale.nodes, &plan);
+    let site = Site::new(&mut sim, seed, &plan);
     let record = Record::default();
     let stop = Arc::new(AtomicBool::new(false));
     let read = Arc::new(AtomicBool::new(false));
     let done = Arc::new(AtomicBool::new(false));
     let clients = SimHost::new("clients", seed);
-    let nemesis = Nemesis::new(stream(seed, "nemesis"), probes.clone(), &plan);
+    let jobs = Jobs::default();
+    let nemesis = Nemesis::new(stream(seed, "nemesis"), probes.clone(), &plan, jobs.clone());
     let asking = Asking {
         seed,
         scale,
@@ -90,6 +90,7 @@ pub fn run(seed: u64, scale: Scale, probes: &Probes) -> Report {
         pause: plan.pause,
         burst: nemesis.burst.clone(),
         record: record.clone(),
+        jobs: jobs.clone(),
     };
     spawn_clients(&mut sim, &clients, asking, (&stop, &read, &done));
     let mut driver = Driver {
@@ -99,6 +100,8 @@ pub fn run(seed: u64, scale: Scale, probes: &Probes) -> Report {
         next: Duration::ZERO,
         lull: plan.lull,
         rng: stream(seed, "run"),
+        two_copies: TwoCopies::default(),
+        jobs,
     };
     driver.form(&mut sim, &site);
     if driver.watch.violations.is_empty() {
@@ -106,22 +109,30 @@ pub fn run(seed: u64, scale: Scale, probes: &Probes) -> Report {
         driver.nemesis.begin(now, &plan);
         driver.work(&mut sim, &site, scale.work);
         driver.nemesis.heal(&mut sim, &site);
-        driver.settle(&mut sim, &site, Duration::from_secs(10));
+        // Clients go on meanwhile: what heals must serve.
+        driver.settle(&mut sim, &site, Duration::from_secs(4));
         let now = sim.elapsed();
         driver.nemesis.power_off_all(&mut sim, &site, now);
-        driver.settle(&mut sim, &site, Duration::from_secs(10));
+        driver.settle(&mut sim, &site, Duration::from_secs(8));
         stop.store(true, Ordering::Release);
-        driver.settle(&mut sim, &site, Duration::from_secs(5));
+        driver.settle(&mut sim, &site, Duration::from_secs(2));
         read.store(true, Ordering::Release);
         driver.until(&mut sim, &site, "every key is read", Duration::from_secs(120), || {
             done.load(Ordering::Acquire)
         });
         driver.converge(&mut sim, &site);
         if plan.rot.is_some() && driver.watch.violations.is_empty() {
-            // Every copy is read again meanwhile; what was damaged is made good.
-            driver.settle(&mut sim, &site, 2 * plan.scrub);
+            driver.scrub_all(&mut sim, &site);
             driver.until(&mut sim, &site, "no copy is damaged", Duration::from_secs(60), || {
                 site.running().iter().all(|node| node.store().quarantined().is_empty())
+            });
+            for machine in site.members().into_iter().filter_map(|node| site.machine(node)) {
+                machine.disk.set_read_latency(Duration::ZERO..=Duration::ZERO);
+            }
+            driver.until(&mut sim, &site, "no log and no state is damaged", Duration::from_secs(60), || {
+                let members = site.members();
+                let rotten = |node: &u64| site.machine(*node).is_some_and(|machine| machine.kv.is_rotten());
+                !members.iter().any(rotten) && site.running().iter().all(|node| is_sound(node))
             });
             driver.converge(&mut sim, &site);
         }
@@ -153,6 +164,7 @@ struct Asking {
     pause: Duration,
     burst: Arc<AtomicBool>,
     record: Record,
+    jobs: Jobs,
 }
 
 fn spawn_clients(
@@ -165,6 +177,7 @@ fn spawn_clients(
     let (stop, read, done) = (stop.clone(), read.clone(), done.clone());
     sim.client("clients", async move {
         let host = machine.boot();
+        let _jobs = host.tasks.spawn("operator", Box::pin(asking.jobs.clone().run(host.clone())));
         let client = |number: u32| Client {
             number,
             seats: asking.seats.clone(),
@@ -205,6 +218,39 @@ struct Driver {
     next: Duration,
     lull: Duration,
     rng: crate::SimRng,
+    two_copies: TwoCopies,
+    jobs: Jobs,
+}
+
+/// Since when two copies are promised; the checker asks for them once nothing of before is under way any more.
+#[derive(Default)]
+struct TwoCopies {
+    look: Duration,
+    since: Option<Duration>,
+    asked_for: bool,
+}
+
+/// Longer than any answer takes.
+const ANSWERED: Duration = Duration::from_secs(10);
+
+impl TwoCopies {
+    fn look(&mut self, site: &Site, probes: &Probes, now: Duration) {
+        if self.asked_for || now < self.look {
+            return;
+        }
+        self.look = now + Duration::from_secs(1);
+        let promised = |node: &Arc<Node>| {
+            let site = node.group().local().ok().and_then(|view| query::site(&*view).ok().flatten());
+            site.is_some_and(|site| site.copies_min >= 2)
+        };
+        if self.since.is_none() && site.running().iter().any(promised) {
+            self.since = Some(now);
+        }
+        if self.since.is_some_and(|since| now >= since + ANSWERED) {
+            self.asked_for = true;
+            probes.facts(|facts| facts.expect_copies(2));
+        }
+    }
 }
 
 impl Driver {
@@ -214,6 +260,7 @@ impl Driver {
         }
         let now = sim.elapsed();
         self.watch.look(site, now);
+        self.two_copies.look(site, &self.probes, now);
         let due = strikes && now >= self.next;
         if due {
             self.next = now + self.rng.random_range(Duration::from_millis(200)..self.lull);
@@ -253,7 +300,9 @@ impl Driver {
     fn form(&mut self, sim: &mut Sim<'_>, site: &Site) {
         self.until(sim, site, "the site is formed", Duration::from_secs(60), || site.formed());
         self.settle(sim, site, Duration::from_secs(5));
-        self.probes.facts(|facts| facts.expect_copies(2));
+        // A smaller one promises two copies some time after it has grown.
+        let copies = if site.members().len() < 3 { 1 } else { 2 };
+        self.probes.facts(|facts| facts.expect_copies(copies));
     }
 
     fn work(&mut self, sim: &mut Sim<'_>, site: &Site, work: Duration) {
@@ -267,6 +316,39 @@ impl Driver {
         let end = sim.elapsed() + time;
         while sim.elapsed() < end && self.watch.violations.is_empty() {
             self.step(sim, site, false);
+        }
+    }
+
+    /// Every node reads every byte again; what is damaged is made good. One whose state is damaged begins anew, and
+    /// is asked again.
+    fn scrub_all(&mut self, sim: &mut Sim<'_>, site: &Site) {
+        for node in site.members() {
+            let mut passed = None;
+            let end = sim.elapsed() + Duration::from_secs(120);
+            while self.watch.violations.is_empty() {
+                let asked = site.node(node).map(|node| {
+                    self.jobs.begin(async move {
+                        node.objects().scrub(node.me()).await.map_err(|e| e.to_string())
+                    })
+                });
+                self.settle(sim, site, Duration::from_secs(1));
+                if let Some(Ok(pass)) = asked.and_then(|asked| asked.take()) {
+                    passed = Some(pass);
+                }
+                let ended = |pass: u64| site.node(node).is_some_and(|node| node.scrubbed() >= pass);
+                for _ in 0..20 {
+                    if passed.is_none_or(ended) {
+                        break;
+                    }
+                    self.settle(sim, site, Duration::from_millis(500));
+                }
+                if passed.is_some_and(ended) {
+                    break;
+                }
+                if sim.elapsed() > end {
+                    self.watch.violations.push(format!("standstill: {} does not end its scrub", name(node)));
+                }
+            }
         }
     }
 
@@ -293,7 +375,21 @@ impl Driver {
         self.watch.violations.extend(unread);
     }
 
+    /// Whatever an operator has begun must end once no fault is in its way.
+    fn until_idle(&mut self, sim: &mut Sim<'_>, site: &Site) {
+        let end = sim.elapsed() + Duration::from_secs(120);
+        while self.nemesis.is_busy(site) && self.watch.violations.is_empty() {
+            if sim.elapsed() > end {
+                self.watch
+                    .violations
+                    .push("standstill: nodes that join or leave do not get there".to_owned());
+            }
+            self.step(sim, site, false);
+        }
+    }
+
     fn stand_whole(&mut self, sim: &mut Sim<'_>, site: &Site) {
+        self.until_idle(sim, site);
         let members = site.members().len();
         let standing = || -> Vec<String> {
             site.running()
@@ -301,71 +397,12 @@ impl Driver {
                 .map(|node| format!("{} {:?}", name(node.me().0), Standing::of(node)))
                 .collect()
         };
-        let whole = || {
-            let all: Option<Vec<Standing>> = site.running().iter().map(|node| Standing::of(node)).collect();
-            all.is_some_and(|all| {
-                all.len() == members && all.iter().all(|one| one.is_whole() && *one == all[0])
-            })
-        };
+        let whole = || Standing::is_one(&site.running(), members);
         let what = "replicas at one sequence, every group in its place, no copy missing";
         self.until(sim, site, what, Duration::from_secs(120), whole);
         if !whole() {
             self.watch.violations.push(standing().join("; "));
         }
-    }
-}
-
-/// Reads all of every replica. Returns what breaks a promise; `Err`: one cannot be read.
-fn audit(running: &[Arc<Node>]) -> Result<Vec<String>, String> {
-    let mut violations = Vec::new();
-    let mut hashes = BTreeSet::new();
-    for node in running {
-        let unread = |e: &dyn std::fmt::Display| format!("{} cannot be audited: {e}", name(node.me().0));
-        let view = node.group().local().map_err(|e| unread(&e))?;
-        hashes.insert(query::state_hash(&*view).map_err(|e| unread(&e))?);
-        let missing = node.missing().map_err(|e| unread(&e))?;
-        if !missing.is_empty() {
-            violations.push(format!(
-                "I1: {} lacks {} chunks that rows name in its groups, and nobody counts them: {:?}",
-                name(node.me().0),
-                missing.len(),
-                &missing[..missing.len().min(3)]
-            ));
-        }
-    }
-    if hashes.len() != 1 {
-        violations.push(format!("I6: replicas at one sequence hold {} states", hashes.len()));
-    }
-    Ok(violations)
-}
-
-/// Where one replica stands after healing.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
-    seq: u64,
-    chunks_short: u64,
-    groups_moving: usize,
-    first_moving: Option<PlacementRow>,
-    leader: Option<NodeId>,
-}
-
-impl Standing {
-    pub(crate) fn of(node: &Node) -> Option<Standing> {
-        let view = node.group().local().ok()?;
-        let clock = query::clock(&*view).ok()?;
-        let placements = query::placements(&*view).ok()?;
-        let copies = usize::from(query::site(&*view).ok()??.copies);
-        // On their way, or with too few holders and not on their way to more: neither is in its place.
-        let unsettled = |row: &PlacementRow| row.target.is_some() || row.current.len() < copies;
-        let mut moving = placements.into_iter().map(|(_, row)| row).filter(unsettled);
-        let first_moving = moving.next();
-        let groups_moving = moving.count() + usize::from(first_moving.is_some());
-        let (seq, chunks_short, leader) = (clock.seq.0, clock.chunks_short, node.group().leader());
-        Some(Standing { seq, chunks_short, groups_moving, first_moving, leader })
-    }
-
-    pub(crate) fn is_whole(&self) -> bool {
-        self.leader.is_some() && self.chunks_short == 0 && self.groups_moving == 0
     }
 }
 

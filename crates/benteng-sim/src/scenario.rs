@@ -4,8 +4,11 @@
 mod commands; // C: what comes twice, late, past its deadline; clocks
 mod honest; // I: copies, conditions, damage; K: nonces
 mod journal; // J: torn tails, damage, failed syncs, recycling
+mod members; // S8, O2: nodes that come and go, and who acts in their names
 mod objects; // O: parts, fences, moves, readers, room
 mod raft; // S: votes, leases, start-up checks, damage
+mod room; // J6, I7: a journal that waits for room, a peer that reads nothing
+mod rot; // I4: what rots at rest
 mod snapshots; // S4, S5, S9: snapshots under crash
 
 use benteng_host::planted::Bug;
@@ -51,11 +54,18 @@ impl Scenario {
 
 /// All of them.
 pub fn all() -> Vec<Scenario> {
-    [journal::ALL, raft::ALL, snapshots::ALL, commands::ALL, objects::ALL, honest::ALL]
-        .into_iter()
-        .flatten()
-        .copied()
-        .collect()
+    let all = [
+        journal::ALL,
+        raft::ALL,
+        snapshots::ALL,
+        commands::ALL,
+        objects::ALL,
+        honest::ALL,
+        members::ALL,
+        rot::ALL,
+        room::ALL,
+    ];
+    all.into_iter().flatten().copied().collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A site of simulated nodes: how each boots, and what the driver may do to it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,15 +22,16 @@ use crate::{SimHost, SimRandom, door, stream};
 
 /// Port of node-to-node RPC.
 const RPC: u16 = 7404;
-/// Machines that stand by to take a lost node's place.
-const SPARES: u64 = 1;
+/// Machines of a simulation: three seats, and one that takes a lost or a drained node's place.
+const MACHINES: u64 = 4;
 
 /// Name of a node's host.
 pub(crate) fn name(node: u64) -> String {
     format!("node-{node}")
 }
 
-fn address(node: u64) -> String {
+/// Where a node's RPC listens.
+pub(crate) fn address(node: u64) -> String {
     format!("{}:{RPC}", name(node))
 }
 
@@ -65,7 +66,6 @@ impl Seats {
 /// What the nodes of one site share across their boots.
 pub(crate) struct Shared {
     root: Arc<RootKey>,
-    nodes: u64,
     plan: Plan,
     /// Nodes whose row exists: they start as members.
     joined: Mutex<BTreeSet<u64>>,
@@ -90,18 +90,19 @@ pub(crate) struct Site {
     /// Who belongs to the site now.
     pub(crate) seats: Seats,
     shared: Arc<Shared>,
-    lost: RefCell<BTreeSet<u64>>,
+    /// The machine that joins next: numbers are the ids that the site allocates.
+    next: Cell<u64>,
     /// Nodes without a process.
     down: RefCell<BTreeSet<u64>>,
 }
 
 impl Site {
-    /// Adds the nodes' hosts to the simulation.
-    pub(crate) fn new(sim: &mut Sim<'_>, seed: u64, nodes: u64, plan: &Plan) -> Site {
+    /// Adds the machines to the simulation; the plan's founders run.
+    pub(crate) fn new(sim: &mut Sim<'_>, seed: u64, plan: &Plan) -> Site {
+        let nodes = plan.founders;
         let entropy = SimRandom::new(stream(seed, "site"));
         let shared = Arc::new(Shared {
             root: Arc::new(RootKey::generate(&entropy)),
-            nodes,
             plan: plan.clone(),
             joined: Mutex::default(),
             replaces: Mutex::default(),
@@ -109,10 +110,11 @@ impl Site {
             epochs: Mutex::default(),
         });
         let mut machines = BTreeMap::new();
-        for node in 1..=nodes + SPARES {
+        for node in 1..=MACHINES {
             let machine = SimHost::new(&name(node), seed);
             machine.kv.set_latency(plan.kv_write.clone(), plan.kv_flush.clone());
             machine.disk.set_latency(Duration::ZERO..=Duration::ZERO, plan.disk_sync.clone());
+            machine.disk.set_read_latency(plan.disk_read.clone());
             machines.insert(node, machine.clone());
             let shared = shared.clone();
             sim.host(name(node), move || {
@@ -125,7 +127,7 @@ impl Site {
             }
         }
         let seats = Seats(Arc::new(Mutex::new((1..=nodes).collect())));
-        Site { machines, seats, shared, lost: RefCell::default(), down: RefCell::default() }
+        Site { machines, seats, shared, next: Cell::new(nodes + 1), down: RefCell::default() }
     }
 
     /// The site's nodes.
@@ -202,17 +204,32 @@ impl Site {
 
     /// Whether every node serves.
     pub(crate) fn formed(&self) -> bool {
-        self.running().len() as u64 == self.shared.nodes
+        self.running().len() == self.members().len()
+    }
+
+    /// A machine that stands by joins the site. The caller boots it; `None`: there is none.
+    pub(crate) fn join(&self) -> Option<u64> {
+        let fresh = self.next.get();
+        self.machines.get(&fresh)?;
+        self.next.set(fresh + 1);
+        self.seats.lock().push(fresh);
+        Some(fresh)
+    }
+
+    /// `node` was removed from the site; its process goes.
+    pub(crate) fn leave(&self, sim: &mut Sim<'_>, node: u64) {
+        self.kill(sim, node);
+        self.shared.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
+        self.seats.lock().retain(|seat| *seat != node);
     }
 
     /// A machine burns down with its disks; a fresh one takes its seat. The caller crashed the
     /// old one and boots the one whose number is returned; `None`: no machine stands by.
     pub(crate) fn replace(&self, node: u64) -> Option<u64> {
-        let mut lost = self.lost.borrow_mut();
-        let fresh = self.shared.nodes + lost.len() as u64 + 1;
+        let fresh = self.next.get();
         let (machine, _) = (self.machines.get(&node)?, self.machines.get(&fresh)?);
         machine.lose_devices();
-        lost.insert(node);
+        self.next.set(fresh + 1);
         self.shared.replaces.lock().unwrap_or_else(PoisonError::into_inner).insert(fresh, node);
         self.shared.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
         for seat in self.seats.lock().iter_mut().filter(|seat| **seat == node) {
@@ -230,8 +247,7 @@ async fn boot(
     node: u64,
 ) -> Result<(), String> {
     shared.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
-    let all = 1..=shared.nodes + SPARES;
-    let peers = all.filter(|n| *n != node).map(|n| (NodeId(n), address(n))).collect();
+    let peers = (1..=MACHINES).filter(|n| *n != node).map(|n| (NodeId(n), address(n))).collect();
     let secure = Arc::new(PlainHello::new(NodeId(node)));
     let dir = PathBuf::from("/data");
     let listen = format!("0.0.0.0:{RPC}");
@@ -280,38 +296,54 @@ async fn join(host: &Host, started: &Node, shared: &Arc<Shared>, node: u64) -> R
         };
         started.init_site(site, &shared.root).await.map_err(|e| e.to_string())?;
     } else {
-        let mut tries = 0;
-        while !let_in(shared, node, host.clock.now().since(Mono(Duration::ZERO)).as_micros()).await {
-            tries += 1;
+        for tries in 0_usize.. {
+            let at = host.clock.now().since(Mono(Duration::ZERO)).as_micros();
+            let pause = match let_in(shared, node, at, tries).await {
+                LetIn::Done => break,
+                LetIn::NotYet => Duration::from_millis(400),
+                // Longer than any proposal lives: what was not answered is applied by then, or never.
+                LetIn::Unanswered => Duration::from_secs(6),
+            };
             tracing::info!(node, tries, "the site has not let this node in yet");
-            // Longer than any proposal lives: what was not answered is applied by then, or never.
-            benteng_host::sleep(&*host.clock, Duration::from_secs(6)).await;
+            benteng_host::sleep(&*host.clock, pause).await;
         }
     }
     shared.joined.lock().unwrap_or_else(PoisonError::into_inner).insert(node);
     Ok(())
 }
 
+/// What became of one try to have a node let in.
+enum LetIn {
+    Done,
+    /// It is not its turn, or nobody answers: nothing was asked for.
+    NotYet,
+    /// The command may yet be applied.
+    Unanswered,
+}
+
 /// One try to have a node let in: in the order of their numbers, so that ids are what hosts are called.
-async fn let_in(shared: &Shared, node: u64, at: u128) -> bool {
+async fn let_in(shared: &Shared, node: u64, at: u128, tries: usize) -> LetIn {
     let replaces = shared.replaces.lock().unwrap_or_else(PoisonError::into_inner).get(&node).copied();
     let by = {
+        // Another one each time: one that has crashed since answers nothing.
         let running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
-        match replaces {
-            Some(_) => running.values().next().cloned(),
-            None => running.get(&(node - 1)).and(running.get(&1)).cloned(),
-        }
+        let at = tries.checked_rem(running.len()).unwrap_or(0);
+        running.values().nth(at).cloned()
     };
-    let Some(group) = by.map(|by| by.group().clone()) else { return false };
+    let Some(group) = by.map(|by| by.group().clone()) else { return LetIn::NotYet };
+    let Ok(view) = group.read().await else { return LetIn::NotYet };
+    let Ok(rows) = query::nodes(&*view) else { return LetIn::NotYet };
     // An earlier try may have been applied without an answer.
-    let Ok(view) = group.read().await else { return false };
-    if query::nodes(&*view).is_ok_and(|rows| rows.iter().any(|(_, row)| row.name == name(node))) {
-        return true;
+    if rows.iter().any(|(_, row)| row.name == name(node)) {
+        return LetIn::Done;
+    }
+    if rows.len() as u64 + 1 != node {
+        return LetIn::NotYet;
     }
     let (token, replaces) = (token(node, at), replaces.map(NodeId));
     let create = Command::CreateJoinToken { hash: token, valid: i64::MAX / 2, replaces };
     if group.propose(create, None).await.is_err() {
-        return false;
+        return LetIn::Unanswered;
     }
     let row = NodeRow {
         name: name(node),
@@ -321,5 +353,8 @@ async fn let_in(shared: &Shared, node: u64, at: u128) -> bool {
         state: NodeState::Active,
         joined: Default::default(),
     };
-    group.propose(Command::AddNode { node: row, token }, None).await.is_ok()
+    match group.propose(Command::AddNode { node: row, token }, None).await {
+        Ok(_) => LetIn::Done,
+        Err(_) => LetIn::Unanswered,
+    }
 }

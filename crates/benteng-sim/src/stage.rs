@@ -1,22 +1,23 @@
 //! The stage of a scripted scenario: a site, hands for its machines, and a client that does one thing after
 //! another as it is told.
 
-use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use benteng_consensus::View;
-use benteng_host::{Fut, Host};
-use benteng_meta::query;
+use benteng_host::Host;
+use benteng_meta::ids::NodeId;
+use benteng_meta::{Command, query};
 use benteng_objects::Node;
 use turmoil::Sim;
 
 use crate::door::{Ask, Say};
+use crate::jobs::{Jobs, Ticket};
 use crate::plan::Plan;
 use crate::probes::Probes;
-use crate::run::Standing;
 use crate::site::{Site, name};
+use crate::standing::{Standing, audit};
 use crate::watch::Watch;
 use crate::{Ending, SimHost, SimRng, door, stream};
 
@@ -28,30 +29,6 @@ macro_rules! broken {
     ($($arg:tt)*) => { return Err(format!($($arg)*)) };
 }
 pub(crate) use broken;
-
-/// What is done on the client's machine, in the order in which it was asked for.
-#[derive(Clone, Default)]
-struct Jobs(Arc<Mutex<VecDeque<Fut<()>>>>);
-
-impl Jobs {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Fut<()>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Something under way on the client's machine.
-pub(crate) struct Ticket<T>(Arc<Mutex<Option<T>>>);
-
-impl<T> Ticket<T> {
-    fn is_done(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-
-    /// Its end, if it has come.
-    pub(crate) fn take(&self) -> Option<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
 
 /// A site under a script's hands.
 pub(crate) struct Stage {
@@ -76,7 +53,7 @@ impl Stage {
             .ephemeral_ports(1024..=65535)
             .rng_seed(seed)
             .build();
-        let site = Site::new(&mut sim, seed, 3, plan);
+        let site = Site::new(&mut sim, seed, plan);
         let (jobs, client) = (Jobs::default(), Arc::new(OnceLock::new()));
         let machine = SimHost::new("clients", seed);
         let (queue, known) = (jobs.clone(), client.clone());
@@ -84,13 +61,8 @@ impl Stage {
             let host = machine.boot();
             // Set once: this machine boots once.
             let _ = known.set(host.clone());
-            let mut running = Vec::new();
-            loop {
-                while let Some(job) = { queue.lock().pop_front() } {
-                    running.push(host.tasks.spawn("client", job));
-                }
-                benteng_host::sleep(&*host.clock, Duration::from_millis(2)).await;
-            }
+            queue.run(host).await;
+            Ok(())
         });
         let (watch, rng) = (Watch::new(probes.clone()), stream(seed, "script"));
         Stage { sim, site, probes: probes.clone(), watch, rng, jobs, client }
@@ -138,23 +110,71 @@ impl Stage {
         Ok(())
     }
 
-    /// Forms the site of three nodes, with three copies and a bucket.
+    /// Forms the site, with as many copies as it has nodes, and a bucket.
     pub(crate) fn form(&mut self) -> Played {
         self.until("the site is formed", 60, |stage| stage.site.formed())?;
-        self.until("every group has three holders", 60, |stage| stage.is_whole())?;
-        self.until("three vote", 60, |stage| {
-            stage.site.running().iter().all(|node| node.group().status().voters.len() == 3)
-        })?;
+        self.stands_for(self.site.members().len())?;
         // The change of votes goes by a joint configuration: until that is over the founder is needed.
         self.ms(2000)?;
         let put = Ask::Put { key: "pertama".into(), value: 1, len: 20, create: false, tag: None, pause: 0 };
         for _ in 0..50 {
             if matches!(self.ask(1, put.clone())?, Some(Say::Put(_))) {
-                self.probes.facts(|facts| facts.expect_copies(2));
+                let copies = self.site.members().len().min(2);
+                self.probes.facts(|facts| facts.expect_copies(copies));
                 return Ok(());
             }
         }
         broken!("the formed site takes no write")
+    }
+
+    /// Waits until every group has as many holders as there are nodes, three at most, and one or three vote.
+    fn stands_for(&mut self, nodes: usize) -> Played {
+        let copies = u8::try_from(nodes.min(3)).unwrap_or(3);
+        self.until("every group has its holders", 90, |stage| {
+            stage.is_whole()
+                && stage.site.running().iter().all(|node| {
+                    let view = node.group().local().ok();
+                    let site = view.and_then(|view| query::site(&*view).ok().flatten());
+                    site.is_some_and(|site| site.copies == copies)
+                })
+        })?;
+        let voters = if nodes < 3 { 1 } else { 3 };
+        self.until("the seats of the voters are taken", 60, |stage| {
+            stage.site.running().iter().all(|node| node.group().status().voters.len() == voters)
+        })
+    }
+
+    /// A machine joins the site; waits until it has its share. Returns its number.
+    pub(crate) fn grow(&mut self) -> Result<u64, String> {
+        let fresh = self.site.join().ok_or("no machine stands by")?;
+        self.boot(fresh)?;
+        self.until("the new node serves", 60, |stage| stage.site.node(fresh).is_some())?;
+        self.stands_for(self.site.members().len())?;
+        Ok(fresh)
+    }
+
+    /// Proposes a command through `node`.
+    pub(crate) fn propose(&mut self, node: u64, command: Command) -> Result<Result<(), String>, String> {
+        let group = self.node(node)?.group().clone();
+        self.run(async move { group.propose(command, None).await.map(drop).map_err(|e| e.to_string()) })
+    }
+
+    /// Takes a node out of the site for good, as an operator does who has drained it.
+    pub(crate) fn remove(&mut self, by: u64, node: u64) -> Played {
+        let remove = Command::RemoveNode { node: NodeId(node), lost: false, accept_one_voter: false };
+        self.propose(by, remove)?.map_err(|why| format!("node {node} is not removed: {why}"))?;
+        self.site.leave(&mut self.sim, node);
+        Ok(())
+    }
+
+    /// How often a probe was reached.
+    pub(crate) fn count(&self, probe: &str) -> u64 {
+        self.probes.counts().get(probe).copied().unwrap_or(0)
+    }
+
+    /// Goes on until a probe was reached once more than `before`.
+    pub(crate) fn reaches(&mut self, probe: &str, before: u64, seconds: u64) -> Played {
+        self.until(probe, seconds, |stage| stage.count(probe) > before)
     }
 
     /// Begins something on the client's machine.
@@ -163,12 +183,7 @@ impl Stage {
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let slot = Arc::new(Mutex::new(None));
-        let ticket = Ticket(slot.clone());
-        self.jobs.lock().push_back(Box::pin(async move {
-            let done = work.await;
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
-        }));
+        let ticket = self.jobs.begin(work);
         self.step()?;
         Ok(ticket)
     }
@@ -189,7 +204,8 @@ impl Stage {
         self.finish(&ticket, 60)
     }
 
-    fn client(&mut self) -> Result<Host, String> {
+    /// The client's machine.
+    pub(crate) fn client(&mut self) -> Result<Host, String> {
         while self.client.get().is_none() {
             self.step()?;
         }
@@ -363,9 +379,7 @@ impl Stage {
         if self.sim.elapsed().as_millis() % 40 != 0 {
             return false;
         }
-        let members = self.site.members().len();
-        self.standings()
-            .is_some_and(|all| all.len() == members && all.iter().all(|one| one.is_whole() && *one == all[0]))
+        Standing::is_one(&self.site.running(), self.site.members().len())
     }
 
     /// The site comes to rest: one state on all replicas, every group in its place, no copy missing (I1, I6).
@@ -373,18 +387,9 @@ impl Stage {
         if let Err(why) = self.until("one state everywhere, no copy missing", 60, Stage::is_whole) {
             broken!("{why}; {:?}", self.standings());
         }
-        let mut hashes = Vec::new();
-        for node in self.site.running() {
-            let view = node.group().local().map_err(|e| e.to_string())?;
-            hashes.push(query::state_hash(&*view).map_err(|e| e.to_string())?);
-            let missing = node.missing().map_err(|e| e.to_string())?;
-            if let Some(first) = missing.first() {
-                broken!("I1: {} lacks {} chunks: {first}", name(node.me().0), missing.len());
-            }
-        }
-        match hashes.iter().all(|hash| *hash == hashes[0]) {
-            true => Ok(()),
-            false => Err("I6: replicas at one sequence hold different states".to_owned()),
+        match audit(&self.site.running())?.into_iter().next() {
+            Some(first) => Err(first),
+            None => Ok(()),
         }
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Watch {
     newest: StateSeq,
     /// Nodes whose end is the script's business.
     pub(crate) expected: BTreeSet<u64>,
+    /// Nodes whose copies the script takes away behind their backs: their books are wrong until they notice.
+    pub(crate) robbed: BTreeSet<u64>,
     /// What was broken.
     pub(crate) violations: Vec<String>,
 }
@@ -37,6 +39,7 @@ impl Watch {
             books: Duration::ZERO,
             newest: StateSeq(0),
             expected: BTreeSet::new(),
+            robbed: BTreeSet::new(),
             violations: Vec::new(),
         }
     }
@@ -97,7 +100,8 @@ impl Watch {
     /// What a node's own state says it holds is on its disks, or stands in the repair queue (I1, O3).
     fn hold_books(&mut self, site: &Site, node: &Node) {
         let damaged = |host: &std::sync::Arc<SimHost>| host.disk.flips() > 0 || host.kv.flips() > 0;
-        if site.machine(node.me().0).is_none_or(damaged) || node.group().applied() < self.newest {
+        let excused = self.robbed.contains(&node.me().0) || site.machine(node.me().0).is_none_or(damaged);
+        if excused || node.group().applied() < self.newest {
             return;
         }
         let (Ok(missing), Ok(view)) = (node.missing(), node.group().local()) else { return };

@@ -103,10 +103,10 @@ impl Client {
 
     fn len(&mut self) -> usize {
         // Bodies of several chunks are rare: they cost as much as all the others together.
-        match self.rng.random_range(0..60_u32) {
-            0..36 => self.rng.random_range(16..8000),
-            36..53 => self.rng.random_range(9_000..70_000),
-            53..59 => self.rng.random_range(70_000..300_000),
+        match self.rng.random_range(0..120_u32) {
+            0..72 => self.rng.random_range(16..8000),
+            72..107 => self.rng.random_range(9_000..70_000),
+            107..119 => self.rng.random_range(70_000..300_000),
             _ => self.rng.random_range(4_190_000..4_300_000),
         }
     }

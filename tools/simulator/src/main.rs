@@ -88,8 +88,9 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(name) = &args.script {
-        let verdict = scripts::named(name)?.play(args.from, &listen(false)?);
-        writeln!(std::io::stdout(), "{}", scripts::line(&verdict))?;
+        let probes = listen(false)?;
+        let verdict = scripts::named(name)?.play(args.from, &probes);
+        writeln!(std::io::stdout(), "{}", scripts::line(&verdict, &probes.counts()))?;
         return Ok(ExitCode::SUCCESS);
     }
     bail!("say --seeds A..B, --scenarios [NAME], --planted or --replay SEED|NAME")

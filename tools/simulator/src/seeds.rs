@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use benteng_sim::{PROBES, Report};
+use benteng_sim::{FORBIDDEN_PROBES, PROBES, Report};
 
 use crate::Args;
 use crate::pool::{Ended, Pool};
@@ -79,6 +79,9 @@ impl Sum {
             *self.kinds.entry(kind.to_owned()).or_default() += 1;
         }
         for probe in probes.split(',').filter_map(|p| p.split_once('=')) {
+            if FORBIDDEN_PROBES.contains(&probe.0) {
+                self.violations.push((seed, format!("only a broken promise reaches {}", probe.0)));
+            }
             *self.probes.entry(probe.0.to_owned()).or_default() += number(probe.1);
         }
         let broken = violations(text);

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use benteng_host::{Batch, Fut, Kv, KvView, Op, Result, Visit};
+use benteng_host::{Batch, Fut, Kv, KvView, Op, Result, Verified, Visit};
 use bytes::Bytes;
 use futures::channel::oneshot;
 
@@ -139,5 +139,19 @@ impl Kv for MemoryKv {
         state.flushed = state.now.clone();
         state.since.clear();
         Box::pin(async { Ok(()) })
+    }
+
+    /// Memory does not rot.
+    fn verify(&self, _: Option<Bytes>, _: u64) -> Fut<Result<Verified>> {
+        Box::pin(async { Ok(Verified::default()) })
+    }
+
+    fn condemn(&self) -> Fut<Result<()>> {
+        *self.state() = State::default();
+        Box::pin(async { Ok(()) })
+    }
+
+    fn condemned(&self) -> u64 {
+        0
     }
 }

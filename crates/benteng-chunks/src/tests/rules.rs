@@ -427,6 +427,48 @@ fn a_chunk_behind_a_damaged_record_header_is_still_copied_out() {
 }
 
 #[test]
+fn i4_rot_around_chunks_is_found_and_cleaned_before_a_start_meets_it() {
+    let bench = Bench::new(61);
+    let removed: Vec<u32> = (0..26).filter(|n| n % 5 != 0).collect();
+    bench.boot(async |store| {
+        dirty(&store).await;
+        // The tombstone of chunk 1, and the header of chunk 44.
+        for n in [1, 44] {
+            let wanted = id(n).to_bytes();
+            let segments = bench.world.files().into_iter().rev();
+            let mut segments = segments.filter(|path| path.extension().is_some_and(|e| e == "seg"));
+            let place = segments.find_map(|path| {
+                let bytes = bench.world.contents(&path);
+                bytes.windows(wanted.len()).position(|window| window == wanted).map(|at| (path, at))
+            });
+            let (path, at) = place.expect("its record names it");
+            bench.world.tamper(&path, |bytes| bytes[at] ^= 2);
+        }
+        let (mut after, mut found) = (Some(0), 0);
+        while let Some(segment) = after {
+            let done = store.scrub_segment(segment).await.expect("reads");
+            (after, found) = (done.segment, found + u64::from(done.damaged));
+        }
+        assert!((1..=2).contains(&found) && store.segments_damaged() == found, "{found} damaged segments");
+        for _ in 0..20 {
+            if store.clean().await.expect("cleans").segment.is_none() {
+                break;
+            }
+        }
+        assert_eq!(store.segments_damaged(), 0, "what is damaged is written anew, and gone");
+        assert_dirty(&store).await;
+    });
+    bench.kv.lose_all();
+    bench.boot(async |store| {
+        assert_dirty(&store).await;
+        for n in &removed {
+            let again = store.append(chunk(*n, LEN)).await;
+            assert!(matches!(again, Err(Error::Removed { .. })), "chunk {n} stays removed: {again:?}");
+        }
+    });
+}
+
+#[test]
 fn chunks_of_a_lost_segment_are_quarantined_and_repaired() {
     let bench = Bench::new(17);
     bench.boot(async |store| dirty(&store).await);

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::index::Index;
 use super::records::{self, Logged};
+use super::scrub::Rot;
 use crate::types::{Entry, LogId, Types, Vote};
 
 /// Bytes of entries that one read hands to openraft at least, if there are any.
@@ -43,13 +44,15 @@ pub(crate) struct LogOpened {
 /// The Raft log of one group. Clones share it.
 #[derive(Clone)]
 pub(crate) struct LogStore {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     store: Uuid,
-    journal: Journal,
+    pub(super) journal: Journal,
     index: Mutex<Index>,
+    /// Segments that were found damaged and are still there.
+    pub(super) rot: Mutex<Rot>,
     /// The newest submit that is durable.
     durable: watch::Sender<u64>,
     completions: mpsc::Sender<Completion>,
@@ -66,7 +69,7 @@ struct Completion {
     flushed: Option<IOFlushed<Types>>,
 }
 
-fn failed(e: impl std::fmt::Display) -> io::Error {
+pub(super) fn failed(e: impl std::fmt::Display) -> io::Error {
     io::Error::other(e.to_string())
 }
 
@@ -108,6 +111,7 @@ impl LogStore {
             store,
             journal,
             index: Mutex::new(index),
+            rot: Mutex::default(),
             durable: watch::Sender::new(0),
             completions,
             cache_bytes: options.cache_bytes,
@@ -119,7 +123,7 @@ impl LogStore {
         Ok((LogStore { shared }, found))
     }
 
-    fn index(&self) -> MutexGuard<'_, Index> {
+    pub(super) fn index(&self) -> MutexGuard<'_, Index> {
         self.shared.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -184,6 +188,22 @@ impl LogStore {
     /// States that a vote is answered for.
     fn state_kept(&self, vote: &Vote) {
         witness("vote_kept", self.shared.store.as_u128(), || vote_fact(vote));
+    }
+
+    /// Releases the segments before the one in which the first entry lies.
+    pub(super) async fn release_unneeded(&self) -> io::Result<()> {
+        let first_needed = {
+            let index = self.index();
+            index.first().and_then(|first| index.slot(first)).map(|slot| slot.place.map(|p| p.segment))
+        };
+        let segment = match first_needed {
+            Some(Some(segment)) => segment,
+            // The first entry is not durable yet: the next purge frees what this one could.
+            Some(None) => return Ok(()),
+            // Nothing durable left: every segment but the newest may go.
+            None => self.shared.journal.newest(),
+        };
+        self.shared.journal.release(Release::Before(segment)).await.map_err(failed)
     }
 
     async fn read_entry(&self, index: u64) -> io::Result<Option<Entry>> {
@@ -385,21 +405,7 @@ impl RaftLogStorage<Types> for LogStore {
             let pending = self.shared.journal.submit(vec![records::purge(&log_id)]).await.map_err(failed)?;
             pending.await.map_err(failed)?;
         }
-        let first_needed = {
-            let mut index = self.index();
-            index.purge(log_id);
-            // Nothing durable left: every segment but the newest may go.
-            index.first().and_then(|first| index.slot(first)).map(|slot| slot.place.map(|p| p.segment))
-        };
-        let segment = match first_needed {
-            Some(Some(segment)) => Some(segment),
-            // The first entry is not durable yet: the next purge frees what this one could.
-            Some(None) => None,
-            None => self.shared.journal.segments().last().map(|segment| segment.number),
-        };
-        match segment {
-            Some(segment) => self.shared.journal.release(Release::Before(segment)).await.map_err(failed),
-            None => Ok(()),
-        }
+        self.index().purge(log_id);
+        self.release_unneeded().await
     }
 }

@@ -1,11 +1,12 @@
 //! The state as readers see it: keys without group and installation, values opened.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use benteng_host::{KvView, Visit, prefix_end};
 use benteng_keys::ValueOpener;
 use bytes::Bytes;
+
+use crate::damage::Damage;
 
 /// The group's rows, plain: keys without prefix, values opened.
 pub(crate) struct Rows {
@@ -13,8 +14,8 @@ pub(crate) struct Rows {
     /// Of group and installation.
     pub(super) prefix: Bytes,
     pub(super) opener: Arc<ValueOpener>,
-    /// Set when a row does not open (S6).
-    pub(super) damaged: Arc<AtomicBool>,
+    /// Told when a row does not open (S6).
+    pub(super) damage: Damage,
 }
 
 impl Rows {
@@ -24,7 +25,7 @@ impl Rows {
 
     fn open(&self, full: &[u8], sealed: &[u8]) -> benteng_host::Result<Bytes> {
         let damaged = |e| {
-            self.damaged.store(true, Ordering::Release);
+            self.damage.meet_row();
             std::io::Error::new(std::io::ErrorKind::InvalidData, e)
         };
         self.opener
@@ -49,11 +50,9 @@ impl Rows {
                 Visit::Break(())
             }
         };
-        if back {
-            self.view.scan_back(&from, &to, each)?;
-        } else {
-            self.view.scan(&from, &to, each)?;
-        }
+        let walked =
+            if back { self.view.scan_back(&from, &to, each) } else { self.view.scan(&from, &to, each) };
+        walked.map_err(|e| self.damage.note(e))?;
         failed.map_or(Ok(()), Err)
     }
 }
@@ -61,7 +60,8 @@ impl Rows {
 impl KvView for Rows {
     fn get(&self, key: &[u8]) -> benteng_host::Result<Option<Bytes>> {
         let full = self.full(key);
-        self.view.get(&full)?.map(|sealed| self.open(&full, &sealed)).transpose()
+        let sealed = self.view.get(&full).map_err(|e| self.damage.note(e))?;
+        sealed.map(|sealed| self.open(&full, &sealed)).transpose()
     }
 
     fn scan(

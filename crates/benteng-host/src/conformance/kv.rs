@@ -26,7 +26,9 @@ where
     ops_of_a_batch_apply_in_order(&*store).await;
     ranges(&*store).await;
     snapshots_stand_still(&*store).await;
+    a_sound_store_verifies_in_steps(&*store).await;
     drop(store);
+    a_store_that_is_given_up_is_empty_next_time(&mut open).await;
     a_reopened_store_is_a_prefix_of_batches(&mut open).await;
     for seed in 0..8 {
         random_histories_match_the_model(&mut open, seed).await;
@@ -214,6 +216,42 @@ async fn snapshots_stand_still(store: &dyn Kv) {
         write.await.expect("a sound store takes a batch");
     }
     clear(store).await;
+}
+
+async fn a_sound_store_verifies_in_steps(store: &dyn Kv) {
+    let mut model = Model::new();
+    let change = batch(&["a", "b", "c", "d"].map(|key| put(key, "four")));
+    write(store, &mut model, change).await;
+    store.flush().await.expect("a sound store flushes");
+    let (mut after, mut bytes, mut steps) = (None, 0, 0);
+    loop {
+        let done = store.verify(after.clone(), 10).await.expect("a sound store verifies");
+        assert!(done.next.is_none() || done.next > after, "it goes on");
+        (after, bytes, steps) = (done.next, bytes + done.bytes, steps + 1);
+        if after.is_none() {
+            break;
+        }
+    }
+    assert!(bytes >= 20 && steps >= 2, "{bytes} bytes in {steps} steps");
+    clear(store).await;
+}
+
+async fn a_store_that_is_given_up_is_empty_next_time<F, O>(open: &mut F)
+where
+    F: FnMut() -> O,
+    O: Future<Output = Result<Arc<dyn Kv>>>,
+{
+    let store = opened(open).await;
+    let before = store.condemned();
+    write(&*store, &mut Model::new(), batch(&[put("a", "1")])).await;
+    store.flush().await.expect("a sound store flushes");
+    store.condemn().await.expect("a store can be given up");
+    drop(store);
+    for _ in 0..2 {
+        let store = opened(open).await;
+        check(&*store, &Model::new());
+        assert_eq!(store.condemned(), before + 1);
+    }
 }
 
 async fn a_reopened_store_is_a_prefix_of_batches<F, O>(open: &mut F)

@@ -2,8 +2,10 @@
 //! (design §4). Reads are direct calls; writes and flushes happen on a thread each, since
 //! RocksDB stops writers when memtables fill faster than they are flushed.
 
+mod verify; // every block from the device again; and what becomes of a damaged store
+
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +15,7 @@ use rocksdb::{
 };
 
 use super::pool::{Pace, Pool};
-use crate::{Batch, Error, Fut, Kv, KvView, Op, Result, Visit};
+use crate::{Batch, Error, Fut, Kv, KvView, Op, Result, Verified, Visit};
 
 /// Batches that wait for the writer; the next ones wait outside.
 const QUEUED_WRITES: usize = 64;
@@ -42,8 +44,11 @@ pub struct RocksKv {
     // In this order: the writer hands flushes to the flusher.
     writer: Pool,
     flusher: Pool,
+    verifier: Pool,
     db: Arc<DB>,
     object: Arc<str>,
+    path: Arc<PathBuf>,
+    condemned: u64,
 }
 
 impl RocksKv {
@@ -51,15 +56,20 @@ impl RocksKv {
     ///
     /// After an unclean end the state is the last flush that returned or a later one, at a
     /// batch boundary.
+    /// A store that was given up ([`Kv::condemn`]) is removed first.
     /// Errors: damage is `InvalidData`, never repaired here; the state is rebuilt from log and peers.
     pub fn open(path: &Path, options: &RocksOptions) -> Result<Arc<RocksKv>> {
         let object: Arc<str> = path.display().to_string().into();
+        let condemned = verify::bury(path).map_err(|e| Error::new("remove damaged store", &object, e))?;
         let db = DB::open(&database_options(options), path).map_err(|e| error("open store", &object, e))?;
         Ok(Arc::new(RocksKv {
             writer: Pool::start("benteng-kv-write", 1, QUEUED_WRITES),
             flusher: Pool::start("benteng-kv-flush", 1, QUEUED_FLUSHES),
+            verifier: Pool::start("benteng-kv-verify", 1, QUEUED_FLUSHES),
             db: Arc::new(db),
             object,
+            path: Arc::new(path.to_owned()),
+            condemned,
         }))
     }
 }
@@ -219,6 +229,26 @@ impl Kv for RocksKv {
             };
             flushed.await.map_err(|e| Error::new("flush store", object, e))
         })
+    }
+
+    fn verify(&self, after: Option<Bytes>, budget: u64) -> Fut<Result<Verified>> {
+        let (queue, object, path) = (self.verifier.queue().clone(), self.object.clone(), self.path.clone());
+        Box::pin(async move {
+            let read = move || verify::read_again(&path, after.as_deref(), budget);
+            queue.run(Pace::Slow, read).await.map_err(|e| Error::new("verify store", object, e))
+        })
+    }
+
+    fn condemn(&self) -> Fut<Result<()>> {
+        let (queue, object, path) = (self.verifier.queue().clone(), self.object.clone(), self.path.clone());
+        Box::pin(async move {
+            let condemn = move || verify::condemn(&path);
+            queue.run(Pace::Slow, condemn).await.map_err(|e| Error::new("give up store", object, e))
+        })
+    }
+
+    fn condemned(&self) -> u64 {
+        self.condemned
     }
 }
 

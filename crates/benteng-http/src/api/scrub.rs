@@ -23,6 +23,18 @@ pub struct NodeScrub {
     pub repaired: u64,
     /// Damaged chunks that are kept apart now.
     pub quarantined: u64,
+    /// Segments of chunks found damaged around their chunks by any pass; they are cleaned.
+    #[serde(default)]
+    pub segments_damaged_found: u64,
+    /// Segments of the Raft log found damaged by any pass.
+    #[serde(default)]
+    pub log_damaged_found: u64,
+    /// Of those, the ones that are not purged yet.
+    #[serde(default)]
+    pub log_damaged: u64,
+    /// How often the ordered store was found damaged and built anew.
+    #[serde(default)]
+    pub store_rebuilt: u64,
     /// Whether the pass under way was asked for: it goes at the full rate.
     pub asked: bool,
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::world::Loss;
 use super::{Bench, STORE, append, assert_damaged, dir, entry, segment_path, tags, vote};
-use crate::{Body, Error, Journal, OnDamage, Record, Release, ReleaseOrder, Replay, SegmentNo};
+use crate::{Body, Error, Journal, OnDamage, RawBodies, Record, Release, ReleaseOrder, Replay, SegmentNo};
 
 pub(crate) async fn quiet(bench: &Bench) {
     sleep(&*bench.world.host().clock, Duration::from_millis(50)).await;
@@ -109,6 +109,43 @@ fn j2_corrupt_sealed_segment_is_damage() {
     let at = usize::try_from(place.expect("no crash").offset).expect("small");
     bench.world.tamper(&segment_path(1), |bytes| bytes[at + 70] ^= 4);
     assert_damaged(&bench.refusal(), 1);
+}
+
+#[test]
+fn i4_a_running_journal_finds_any_flipped_bit_in_its_segments_and_its_watermark() {
+    let bench = Bench::new(51);
+    bench.boot(async |journal, _, _| {
+        let place = append(&journal, "a").await;
+        let sealed = journal.roll().await.expect("rolls").0 - 1;
+        append(&journal, "b").await;
+        for segment in journal.segments() {
+            assert_eq!(journal.verify(segment.number, RawBodies::Read).await.expect("sound"), segment.end);
+        }
+        let flip =
+            |at: usize| bench.world.tamper(&segment_path(sealed), |bytes| bytes[at / 8] ^= 1 << (at % 8));
+        // The part of the header that means something, and all of the record.
+        let record = usize::try_from(place.offset).expect("small") * 8;
+        for at in (0..120 * 8).chain(record..record + 96 * 8) {
+            flip(at);
+            // Between body and end of the record there may be padding, which means nothing.
+            let found = journal.verify(SegmentNo(sealed), RawBodies::Read).await;
+            let padding = at >= record + (64 + 1 + 20 + 8) * 8;
+            assert!(
+                padding || matches!(&found, Err(Error::Damaged { segment, .. }) if segment.0 == sealed),
+                "bit {at}: {found:?}"
+            );
+            flip(at);
+        }
+        assert_eq!(
+            journal.verify(SegmentNo(99), RawBodies::Read).await.map_err(|e| e.to_string()).ok(),
+            None
+        );
+        journal.verify_watermark().await.expect("sound");
+        bench.world.tamper(&dir().join(crate::watermark::FILE), |bytes| bytes[30] ^= 1);
+        assert!(matches!(journal.verify_watermark().await, Err(Error::Damaged { .. })));
+        journal.roll().await.expect("rolls");
+        journal.verify_watermark().await.expect("a roll writes it anew");
+    });
 }
 
 #[test]

@@ -58,15 +58,22 @@ impl State {
             gateway: None,
             command,
         };
+        let changed = |state: &State| query::placements_changed(state).expect("readable");
+        let before = changed(self);
         let mut tx = Tx::new(self);
         let outcome = apply(&mut tx, &envelope).expect("the state in memory is readable");
+        let mut moved = false;
         for op in tx.into_batch().ops {
+            moved |= matches!(&op, Op::Put(key, _) if key.starts_with(&key::table(key::Table::Placement)));
             match op {
                 Op::Put(k, v) => drop(self.0.insert(k, v)),
                 Op::Delete(k) => drop(self.0.remove(&k)),
                 Op::DeleteRange(..) => unreachable!("transactions write puts and deletes"),
             }
         }
+        // Whoever keeps what he has read of the placements looks at nothing else.
+        let expected = if moved { Some(query::clock(self).expect("readable").seq) } else { before };
+        assert_eq!(changed(self), expected, "{envelope:?}");
         outcome
     }
 

@@ -140,6 +140,16 @@ impl Versioned for PlacementRow {
     const WHAT: &'static str = "placement";
 }
 
+/// When a placement changed last: whoever has read all of them need not read them again before it moves on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementsChangedRow {
+    /// The state sequence of the command.
+    pub at: StateSeq,
+}
+impl Versioned for PlacementsChangedRow {
+    const WHAT: &'static str = "change of placements";
+}
+
 impl PlacementRow {
     /// Every node that a new chunk of the group is written to, each once.
     pub fn writable(&self) -> Vec<NodeId> {

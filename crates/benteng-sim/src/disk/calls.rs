@@ -153,6 +153,7 @@ where
             let range = match call {
                 DiskCall::SyncData | DiskCall::SyncDir => state.sync_latency.clone(),
                 DiskCall::Write | DiskCall::Zero => state.write_latency.clone(),
+                DiskCall::Read => state.read_latency.clone(),
                 _ => Duration::ZERO..=Duration::ZERO,
             };
             let latency = draw(&mut state.rng, &range);

@@ -89,7 +89,10 @@ impl Inode {
     pub(super) fn commit(&mut self, mark: u64) {
         let end = self.dirty.partition_point(|(number, _)| *number <= mark);
         for (_, change) in self.dirty.drain(..end) {
-            change.apply(&mut self.durable);
+            match &change {
+                Change::Write { offset, bytes } => self.durable.write_like(&self.cache, *offset, bytes),
+                other => other.apply(&mut self.durable),
+            }
         }
     }
 

@@ -45,13 +45,40 @@ impl Pages {
         while done < bytes.len() {
             let (page, at) = place(offset + done as u64);
             let piece = (PAGE as usize - at).min(bytes.len() - done);
-            let target = self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE as usize]));
-            Arc::make_mut(target)[at..at + piece].copy_from_slice(&bytes[done..done + piece]);
+            let new = &bytes[done..done + piece];
+            if let Ok(whole) = <&[u8; PAGE as usize]>::try_from(new) {
+                // What was there, and may be shared, is not copied first.
+                self.pages.insert(page, Arc::new(*whole));
+            } else {
+                let target = self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE as usize]));
+                Arc::make_mut(target)[at..at + piece].copy_from_slice(new);
+            }
             done += piece;
         }
         if !bytes.is_empty() {
             self.extend(offset + bytes.len() as u64);
         }
+    }
+
+    /// As [`Pages::write`], of bytes that `other` holds at the same place: whole pages are shared with it.
+    pub(super) fn write_like(&mut self, other: &Pages, offset: u64, bytes: &[u8]) {
+        let end = offset + bytes.len() as u64;
+        let (first, behind) = (offset.div_ceil(PAGE), end / PAGE);
+        if first >= behind {
+            return self.write(offset, bytes);
+        }
+        let (from, to) = ((first * PAGE - offset) as usize, (behind * PAGE - offset) as usize);
+        self.write(offset, &bytes[..from]);
+        for page in first..behind {
+            let at = (page * PAGE - offset) as usize;
+            match other.pages.get(&page).filter(|held| held[..] == bytes[at..at + PAGE as usize]) {
+                Some(held) => drop(self.pages.insert(page, held.clone())),
+                // Written to again since.
+                None => self.write(page * PAGE, &bytes[at..at + PAGE as usize]),
+            }
+        }
+        self.write(behind * PAGE, &bytes[to..]);
+        self.extend(end);
     }
 
     /// Zeroes `offset..offset + n` and extends the file to its end.

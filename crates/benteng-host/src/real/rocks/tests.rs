@@ -22,7 +22,8 @@ fn put(key: &str, value: impl Into<Bytes>) -> Batch {
 #[tokio::test]
 async fn rocks_conforms() {
     let dir = temp();
-    conformance::kv(|| async { Ok(RocksKv::open(dir.path(), &small())? as Arc<dyn Kv>) }).await;
+    let path = dir.path().join("store");
+    conformance::kv(|| async { Ok(RocksKv::open(&path, &small())? as Arc<dyn Kv>) }).await;
 }
 
 /// A copy of the files of a live store is what a crash leaves behind.
@@ -92,6 +93,72 @@ async fn i4_damage_is_an_error_never_a_value() {
     let e = RocksKv::open(&path, &small()).and_then(|store| store.get(b"a")).expect_err("it is damaged");
     assert_eq!(e.source.kind(), io::ErrorKind::InvalidData, "{e}");
     assert!(e.to_string().contains(&*path.to_string_lossy()), "{e}");
+}
+
+/// Flips a bit in every table of a store; returns how many there are.
+fn flip_tables(path: &Path) -> usize {
+    let files = fs::read_dir(path).expect("lists").map(|entry| entry.expect("lists").path());
+    let tables: Vec<PathBuf> = files.filter(|file| file.extension().is_some_and(|e| e == "sst")).collect();
+    for file in &tables {
+        let mut bytes = fs::read(file).expect("reads");
+        bytes[25_000] ^= 1;
+        fs::write(file, bytes).expect("writes");
+    }
+    tables.len()
+}
+
+fn names(path: &Path) -> std::collections::BTreeSet<std::ffi::OsString> {
+    fs::read_dir(path).expect("lists").map(|entry| entry.expect("lists").file_name()).collect()
+}
+
+#[tokio::test]
+async fn i4_verification_reads_the_files_again_and_finds_what_a_cache_hides() {
+    let dir = temp();
+    let path = dir.path().join("store");
+    let store = RocksKv::open(&path, &small()).expect("opens");
+    for n in 0..60 {
+        store.write(put(&format!("{n:02}"), vec![n; 1000])).await.expect("writes");
+    }
+    store.flush().await.expect("flushes");
+    let before = names(&path);
+    let (mut after, mut bytes, mut steps) = (None, 0, 0);
+    loop {
+        let done = store.verify(after, 10_000).await.expect("it is sound");
+        bytes += done.bytes;
+        steps += 1;
+        after = done.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((bytes, steps), (60 * 1002, 7), "each key once, in steps of ten");
+    assert_eq!(names(&path), before, "reading leaves nothing behind");
+    assert_eq!(store.get(b"25").expect("reads").map(|v| v.len()), Some(1000), "in the cache from now on");
+    assert!(flip_tables(&path) > 0);
+    assert_eq!(store.get(b"25").expect("from the cache").map(|v| v.len()), Some(1000));
+    let e = store.verify(None, u64::MAX).await.expect_err("it is damaged");
+    assert_eq!(e.source.kind(), io::ErrorKind::InvalidData, "{e}");
+}
+
+#[tokio::test]
+async fn a_store_that_was_given_up_is_empty_at_the_next_start_and_counted() {
+    let dir = temp();
+    let path = dir.path().join("store");
+    let store = RocksKv::open(&path, &small()).expect("opens");
+    store.write(put("a", "1")).await.expect("writes");
+    store.flush().await.expect("flushes");
+    assert_eq!(store.condemned(), 0);
+    store.condemn().await.expect("marks");
+    assert_eq!(store.get(b"a").expect("reads").as_deref(), Some(&b"1"[..]), "not before the next start");
+    drop(store);
+    let store = RocksKv::open(&path, &small()).expect("opens");
+    assert_eq!((store.get(b"a").expect("reads"), store.condemned()), (None, 1));
+    store.write(put("a", "2")).await.expect("writes");
+    store.flush().await.expect("flushes");
+    drop(store);
+    let store = RocksKv::open(&path, &small()).expect("opens");
+    assert_eq!(store.get(b"a").expect("reads").as_deref(), Some(&b"2"[..]), "only once");
+    assert_eq!(store.condemned(), 1);
 }
 
 #[test]
