@@ -1,7 +1,7 @@
 //! What the requests and loops of one node's object layer share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use benteng_consensus::Group;
 use benteng_host::Host;
@@ -12,13 +12,14 @@ use crate::copy::Copies;
 use crate::findings::Findings;
 use crate::floors::{Floor, Floors};
 use crate::gateway::Gateway;
+use crate::heal;
 use crate::keyring::Keys;
 use crate::leftovers::Leftovers;
 use crate::limits::Limits;
 use crate::progress::Progress;
 use crate::scrub::Scrubbing;
 use crate::strays::Strays;
-use crate::wire::Report;
+use crate::wire::{Report, Vitals};
 
 /// The object layer of one node.
 pub(crate) struct Core {
@@ -37,12 +38,20 @@ pub(crate) struct Core {
     pub(crate) progress: Progress,
     pub(crate) scrubbing: Scrubbing,
     pub(crate) strays: Strays,
+    /// As [`NodeOptions::certificates_end`](crate::NodeOptions::certificates_end).
+    pub(crate) certificates_end: Arc<AtomicI64>,
 }
 
 impl Core {
     /// Registers a read (O5): before anything is looked up.
     pub(crate) fn hold_floor(&self) -> Floor {
         self.floors.hold(|| self.group.applied())
+    }
+
+    /// How this node's clock and certificates are.
+    pub(crate) fn vitals(&self) -> Vitals {
+        let end = self.certificates_end.load(Ordering::Relaxed);
+        Vitals { clock_off: self.group.clock_off(), certificates_end: (end != i64::MAX).then_some(end) }
     }
 
     /// How this node's store and loops are.
@@ -57,7 +66,7 @@ impl Core {
             under_reserve: fill.under_reserve,
             chunks: fill.chunks,
             chunk_bytes: fill.bytes,
-            quarantined: as_u64(disk.quarantined().len()),
+            quarantined: as_u64(heal::to_mend(self).len()),
             repaired: count(&self.progress.repaired),
             repair_stuck: count(&self.progress.repair_stuck),
             filled: count(&self.progress.filled),
