@@ -55,7 +55,7 @@ impl Admin for NodeAdmin {
 
     async fn nodes(&self) -> Result<Vec<NodeStatus>, ApiError> {
         let status = self.objects.status().await?;
-        Ok(status.nodes.iter().map(|view| status::node(view, status.now)).collect())
+        Ok(status.nodes.iter().map(|view| status::node(view, status.now, self.group.wall())).collect())
     }
 
     async fn drain(&self, node: u64, wanted: Drain) -> Result<NodeStatus, ApiError> {

@@ -4,7 +4,7 @@
 //! the plan -> `sign` signs -> `wire` sends it on the worker's own connection and counts what comes
 //! back -> `histogram` -> one line of the report per operation.
 //!
-//! Closed loop: a worker sends its next request when the last one was answered. Bodies are
+//! Closed loop, unless `--rate` paces it: a worker sends its next request when the last one was answered. Bodies are
 //! made beforehand and look random, a different cut of them for each key, so that neither compression nor
 //! deduplication flatters an endpoint, and no time goes into making them.
 
@@ -64,6 +64,10 @@ pub(crate) struct S3Args {
     /// Requests per operation; the first of `--seconds` and this ends it.
     #[arg(long, value_name = "N")]
     pub(crate) requests: Option<u64>,
+    /// Requests a second at most, evenly; a request's time then counts from when it was due, so that one slow
+    /// answer does not hide those that had to wait behind it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
     /// Sign the hash of each body, as SDKs do over plain HTTP, rather than leave it unsigned.
     #[arg(long)]
     pub(crate) sign_body: bool,
@@ -130,12 +134,15 @@ struct Plan {
     /// Keys that are there: what get, head and delete go through.
     stored: u64,
     requests: u64,
+    begun: Instant,
     until: Instant,
+    /// Requests a second; `None`: as fast as they are answered.
+    rate: Option<u32>,
 }
 
 impl Plan {
-    /// The next key's number; `None`: the operation is over.
-    fn next(&self) -> Option<u64> {
+    /// The next key's number, and when its request is due; `None`: the operation is over.
+    fn next(&self) -> Option<(u64, Option<Instant>)> {
         if self.op != Op::Delete && Instant::now() >= self.until {
             return None;
         }
@@ -143,12 +150,18 @@ impl Plan {
         if n >= self.requests {
             return None;
         }
-        match self.op {
-            Op::Put | Op::List => Some(n),
-            Op::Delete => (n < self.stored).then_some(n),
-            // Not one after the other: a cache line or a page that was just read flatters.
-            Op::Get | Op::Head => Some(n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % self.stored.max(1)),
+        let due = self.rate.map(|rate| self.begun + Duration::from_secs_f64(n as f64 / f64::from(rate)));
+        if self.op != Op::Delete && due.is_some_and(|due| due >= self.until) {
+            return None;
         }
+        let key = match self.op {
+            Op::Put | Op::List => n,
+            Op::Delete if n < self.stored => n,
+            Op::Delete => return None,
+            // Not one after the other: a cache line or a page that was just read flatters.
+            Op::Get | Op::Head => n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % self.stored.max(1),
+        };
+        Some((key, due))
     }
 }
 
@@ -177,7 +190,8 @@ pub(crate) async fn run(global: &Global, verb: BenchVerb) -> Result<ExitCode> {
     }
     if !args.keep && !args.ops.contains(&Op::Delete) && args.ops.contains(&Op::Put) {
         // Not measured: the next run begins as this one did.
-        measure(&target, &S3Args { requests: None, ..args.clone() }, Op::Delete, stored, &bodies).await?;
+        measure(&target, &S3Args { requests: None, rate: None, ..args.clone() }, Op::Delete, stored, &bodies)
+            .await?;
     }
     let failed = lines.iter().any(|line| line.errors > 0);
     report::print(global.output, &target, &args, &lines)?;
@@ -198,7 +212,9 @@ async fn measure(
         next: AtomicU64::new(0),
         stored,
         requests: args.requests.filter(|_| op != Op::Delete).unwrap_or(u64::MAX),
+        begun,
         until: begun + Duration::from_secs(args.seconds),
+        rate: args.rate,
     });
     let progress = progress(op, args.seconds);
     let mut workers = tokio::task::JoinSet::new();
@@ -249,18 +265,28 @@ mod tests {
 
     #[test]
     fn a_plan_ends_by_number_and_delete_takes_every_key_once() {
+        let begun = Instant::now();
         let plan = |op, stored, requests| Plan {
             op,
             next: AtomicU64::new(0),
             stored,
             requests,
-            until: Instant::now() + Duration::from_secs(60),
+            begun,
+            until: begun + Duration::from_secs(60),
+            rate: None,
         };
-        let all = |plan: Plan| std::iter::from_fn(move || plan.next()).collect::<Vec<_>>();
+        let all =
+            |plan: Plan| std::iter::from_fn(move || plan.next()).map(|(key, _)| key).collect::<Vec<_>>();
         assert_eq!(all(plan(Op::Put, 0, 3)), [0, 1, 2]);
         assert_eq!(all(plan(Op::Delete, 3, u64::MAX)), [0, 1, 2]);
         let got = all(plan(Op::Get, 5, 100));
         assert_eq!(got.len(), 100);
         assert!((0..5).all(|key| got.contains(&key)), "get goes through all keys: {got:?}");
+        // Two a second for a minute, evenly.
+        let paced = Plan { rate: Some(2), ..plan(Op::Put, 0, u64::MAX) };
+        let due: Vec<f64> = std::iter::from_fn(|| paced.next())
+            .filter_map(|(_, due)| due.map(|due| (due - paced.begun).as_secs_f64()))
+            .collect();
+        assert_eq!((due.len(), due[1], due[3]), (120, 0.5, 1.5));
     }
 }

@@ -13,10 +13,12 @@ mod config; // the configuration of a node
 mod dev; // a whole site for development
 mod files; // small files: whole, durable, private
 mod formation; // how a node comes to be one
+mod judge; // the clock by which signatures and certificates are judged
 mod log; // logs and panics
 mod node; // the wiring of a node
 mod observe; // metrics of the process
 mod output; // what commands print
+mod renewal; // certificates before they end
 mod server; // one node, from start to stop
 mod tls; // certificates of the doors
 mod unseal; // where the root key comes from
@@ -39,6 +41,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const FAILED: u8 = 1;
 /// Exit code of a command that was not understood.
 const USAGE: u8 = 2;
+/// Exit code of a node that another process runs; `ops/benteng.service` does not start it again.
+const SUPERSEDED: u8 = 3;
 
 /// How long work that is left in threads may go on when a command is done: a read of standard input
 /// that nobody answers must not hold up the end of the process.
@@ -70,7 +74,11 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             output::say(&format!("error: {error:#}"));
-            ExitCode::from(if error.is::<Usage>() { USAGE } else { FAILED })
+            ExitCode::from(match &error {
+                error if error.is::<Usage>() => USAGE,
+                error if error.is::<server::Superseded>() => SUPERSEDED,
+                _ => FAILED,
+            })
         }
     }
 }

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use benteng_host::Host;
 use benteng_host::real::{self, RocksKv, RocksOptions};
-use benteng_host::{Host, Wall};
 use benteng_http::{HttpDoor, Readiness, Services};
 use benteng_identity::Identity;
-use benteng_keys::{RootKey, SiteCa, Validity};
+use benteng_keys::{RootKey, SiteCa};
 use benteng_lake::{Lake, LakeOptions};
 use benteng_meta::Doors;
 use benteng_meta::ids::NodeId;
 use benteng_objects::{Error, Limits, NewSite, Node as Core, NodeOptions};
-use benteng_rpc::{MutualTls, TlsIdentity};
+use benteng_rpc::MutualTls;
 use benteng_s3::{S3Door, S3Options};
 use benteng_sql::PgDoor;
 use tokio::task::JoinSet;
@@ -23,18 +23,20 @@ use tokio::task::JoinSet;
 use crate::admin::{Auth, NodeAdmin, Privileged, seed};
 use crate::config::Config;
 use crate::formation::{self, Formation, Origin};
+use crate::judge::JudgesClock;
+use crate::renewal::{self, Renewal};
 use crate::tls::DoorCert;
 
-/// How long a node's certificate is valid; it is issued anew every day.
-const CERT_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// A peer whose clock is behind by less still accepts it.
-const CERT_BACKDATE: Duration = Duration::from_secs(24 * 3600);
-/// How often certificates are looked after.
-const CERT_TURN: Duration = Duration::from_secs(60);
-/// Turns between two issues of the node's own certificate.
-const CERT_TURNS: u64 = 24 * 60;
 /// How long a node may take until it serves; what it waits for is logged meanwhile.
 const READY_WITHIN: Duration = Duration::from_secs(80);
+
+/// Why a node that served ends by itself.
+pub(crate) enum Ended {
+    /// It has failed: started again, it may serve.
+    Failed(String),
+    /// Another process runs as this node: started again, it would only supersede that one.
+    Superseded(String),
+}
 
 /// A running node.
 pub(crate) struct Node {
@@ -62,12 +64,17 @@ impl Node {
         let root = Arc::new(root);
         let ca = Arc::new(formation.open_ca(&root)?);
         let me = formation.node();
-        let secure = MutualTls::new(formation.site(), host.clock.clone(), &identity_of(&ca, me, &host)?);
-        let secure = Arc::new(secure.context("the node's certificate is unusable")?);
-        let certs = DoorCert::new(config, ca.clone(), me, &host)?;
+        // What others show is judged by the site's clocks, should this machine's be off (C4).
+        let clock = JudgesClock::new(host.clock.clone());
+        let judges = Host { clock: Arc::new(clock.clone()), ..host.clone() };
+        let secure = secure(&formation, &ca, &judges)?;
+        let certs = DoorCert::new(config, ca.clone(), me, &judges)?;
+        let renewing = Renewal::new(ca, me, judges.clone(), secure.clone(), certs.clone())?;
 
-        let core =
-            Arc::new(Core::start(core_options(config, &host, &root, me, secure.clone(), &formation)?).await?);
+        let mut options = core_options(config, &host, &root, me, secure, &formation)?;
+        options.certificates_end = renewing.end();
+        let core = Arc::new(Core::start(options).await?);
+        clock.listen_to(core.group().clone());
         form(&core, &formation, config, &root).await?;
         serving(&core).await?;
 
@@ -86,7 +93,7 @@ impl Node {
             connections_max: connections(config),
             ..S3Options::default()
         };
-        let s3 = S3Door::start(host.clone(), core.objects(), identity.clone(), s3).await?;
+        let s3 = S3Door::start(judges, core.objects(), identity.clone(), s3).await?;
         let lake = lake_options(config);
         let lake = Lake::open(&host, core.objects(), core.group().clone(), lake)
             .context("the lake does not open")?;
@@ -101,7 +108,7 @@ impl Node {
         };
         let http = HttpDoor::start(&host, services, http).await?;
 
-        renewal.spawn(renew(ca, me, host, secure, certs));
+        renewal.spawn(renewing.run());
         let doors = formation::doors(config);
         Ok(Node { core, s3, sql, http, doors, _renewal: renewal })
     }
@@ -111,11 +118,14 @@ impl Node {
         self.doors.clone()
     }
 
-    /// Waits until something that the node cannot do without has failed; says what.
-    pub(crate) async fn failed(&self) -> String {
+    /// Waits until the node cannot or must not go on; says why.
+    pub(crate) async fn failed(&self) -> Ended {
         loop {
+            if let Some(why) = self.core.superseded() {
+                return Ended::Superseded(why);
+            }
             if let Some(why) = self.core.group().failed() {
-                return why;
+                return Ended::Failed(why);
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
@@ -135,8 +145,7 @@ pub(crate) async fn recover(config: &Config, root: RootKey, formation: &Formatio
     let root = Arc::new(root);
     let ca = formation.open_ca(&root)?;
     let me = formation.node();
-    let secure = MutualTls::new(formation.site(), host.clock.clone(), &identity_of(&ca, me, &host)?);
-    let secure = Arc::new(secure.context("the node's certificate is unusable")?);
+    let secure = secure(formation, &ca, &host)?;
     let options = core_options(config, &host, &root, me, secure, formation)?;
     benteng_objects::recover(options).await.context("the node cannot go on alone")
 }
@@ -149,21 +158,11 @@ fn mib(n: u32) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX).saturating_mul(1 << 20)
 }
 
-/// A certificate of the site's authority for node-to-node connections.
-fn identity_of(ca: &SiteCa, me: NodeId, host: &Host) -> Result<TlsIdentity> {
-    let micros = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
-    let now = host.clock.wall().0;
-    let validity = Validity {
-        from: Wall(now.saturating_sub(micros(CERT_BACKDATE))),
-        until: Wall(now.saturating_add(micros(CERT_LIFE))),
-    };
-    let issued =
-        ca.issue(me, &[], validity, host.random.as_ref()).context("cannot issue the node's certificate")?;
-    Ok(TlsIdentity {
-        ca_der: vec![ca.cert_der().to_vec()],
-        cert_der: issued.cert_der.clone(),
-        key_der: issued.key_der.to_vec(),
-    })
+/// What the node shows to other nodes, and by which clock it judges what they show.
+fn secure(formation: &Formation, ca: &SiteCa, host: &Host) -> Result<Arc<MutualTls>> {
+    let (identity, _) = renewal::identity_of(ca, formation.node(), host)?;
+    let secure = MutualTls::new(formation.site(), host.clock.clone(), &identity);
+    Ok(Arc::new(secure.context("the node's certificate is unusable")?))
 }
 
 fn core_options(
@@ -286,23 +285,4 @@ fn lake_options(config: &Config) -> LakeOptions {
     options.memory = mib(config.limits.sql_mib);
     options.query_memory = options.memory / 2;
     options
-}
-
-/// Issues the node's certificate anew every day and keeps the doors' certificates fresh.
-async fn renew(ca: Arc<SiteCa>, me: NodeId, host: Host, secure: Arc<MutualTls>, certs: DoorCert) {
-    for turn in 1_u64.. {
-        tokio::time::sleep(CERT_TURN).await;
-        if let Err(error) = certs.refresh() {
-            tracing::error!(error = format!("{error:#}"), "door certificates not renewed; the old ones stay");
-        }
-        if turn % CERT_TURNS == 0 {
-            let renewed = identity_of(&ca, me, &host).and_then(|identity| Ok(secure.reload(&identity)?));
-            if let Err(error) = renewed {
-                tracing::error!(
-                    error = format!("{error:#}"),
-                    "node certificate not renewed; the old one stays"
-                );
-            }
-        }
-    }
 }

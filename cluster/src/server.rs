@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use benteng_host::real;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -15,11 +16,16 @@ use crate::client::Client;
 use crate::config::{self, Config};
 use crate::files::{create_private_dir, hold};
 use crate::formation::{self, Formation};
-use crate::node::Node;
+use crate::node::{Ended, Node};
 use crate::{log, output, unseal};
 
 /// A node that does not stop within this is left to the end of the process: its disk tells the rest.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Another process runs as this node; whoever restarts services must not restart this one.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Superseded(String);
 
 /// Who runs the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +73,7 @@ async fn serve(config: &Config, mode: Mode, mut stop: Stop) -> Result<()> {
         Mode::Server => Privileged::Bootstrap,
         Mode::Child => Privileged::Dev,
     };
+    raise_descriptors(config.limits.connections);
     tracing::info!(node = formation.node, site = %formation.site, version = env!("CARGO_PKG_VERSION"), "node starts");
     let node = tokio::select! {
         biased;
@@ -81,9 +88,12 @@ async fn serve(config: &Config, mode: Mode, mut stop: Stop) -> Result<()> {
     let why = tokio::select! {
         biased;
         why = stop.wanted() => why,
-        why = node.failed() => {
+        ended = node.failed() => {
             node.stop().await;
-            bail!("{why}");
+            match ended {
+                Ended::Failed(why) => bail!("{why}"),
+                Ended::Superseded(why) => return Err(Superseded(why).into()),
+            }
         }
     };
     tracing::info!(why, "node stops");
@@ -91,6 +101,28 @@ async fn serve(config: &Config, mode: Mode, mut stop: Stop) -> Result<()> {
         tracing::warn!("node did not stop in time; the log is replayed at the next start");
     }
     Ok(())
+}
+
+/// Sockets and files of a node are many more than the thousand that a shell allows by default: what the machine
+/// allows at most is taken, and said if that is too little.
+fn raise_descriptors(connections: u32) {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard {
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        }
+        Ok(hard)
+    });
+    // S3 and HTTP, the tables of the ordered store, and journals, peers and queries.
+    let wanted = 2 * u64::from(connections) + 2048;
+    match raised {
+        Ok(most) if most >= wanted => {}
+        Ok(most) => tracing::warn!(
+            most,
+            wanted,
+            "this machine allows few open files; raise the limit (LimitNOFILE) or lower limits.connections"
+        ),
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+    }
 }
 
 /// Everything that asks a node to stop.

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -39,10 +40,10 @@ def until(what, condition, patience=120):
 
 
 class Node:
-    """A node with a configuration file of its own."""
+    """A node with a configuration file of its own. `more`: further sections of it; `env`: its environment."""
 
-    def __init__(self, site, name, data_dir):
-        self.site, self.name, self.data_dir = site, name, data_dir
+    def __init__(self, site, name, data_dir, more="", env=None):
+        self.site, self.name, self.data_dir, self.more, self.env = site, name, data_dir, more, env or {}
         self.file = site.folder / f"{name}.toml"
         self.ports = dict(zip(DOORS, free_ports(len(DOORS))))
         self.process = None
@@ -50,24 +51,32 @@ class Node:
         self.file.write_text(
             f'[node]\nname = "{name}"\nzone = "{name}"\ndata_dir = "{data_dir}"\n[listen]\n{listen}\n'
             f'[keys]\nroot_key_file = "{site.folder / "root.key"}"\n[objects]\nremoval_delay_hours = 0\n'
-            f'[limits]\nkv_cache_mib = 16\nkv_write_buffer_mib = 16\nsql_mib = 16\nrequests_mib = 64\n'
+            f'[limits]\nkv_cache_mib = 16\nkv_write_buffer_mib = 16\nsql_mib = 16\nrequests_mib = 64\n{more}'
         )
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.ports['http']}"
+        return f"{'https' if 'loopback = true' in self.more else 'http'}://127.0.0.1:{self.ports['http']}"
 
     def start(self):
         self.log = open(self.site.folder / f"{self.name}.log", "a")
-        self.process = subprocess.Popen([self.site.binary, "server", "--config", str(self.file)], stderr=self.log)
+        self.process = subprocess.Popen(
+            [self.site.binary, "server", "--config", str(self.file)], stderr=self.log, env={**os.environ, **self.env}
+        )
 
     def is_ready(self):
-        assert self.process.poll() is None, (self.site.folder / f"{self.name}.log").read_text()[-4000:]
+        assert self.process.poll() is None, self.said()[-4000:]
         try:
-            with urllib.request.urlopen(self.url + "/health/ready", timeout=2):
+            # Whose certificate it is is no question here.
+            tls = ssl._create_unverified_context()
+            with urllib.request.urlopen(self.url + "/health/ready", timeout=2, context=tls):
                 return True
         except OSError:
             return False
+
+    def said(self):
+        """All that it has logged."""
+        return (self.site.folder / f"{self.name}.log").read_text()
 
     def end(self, how=signal.SIGKILL):
         self.process.send_signal(how)
@@ -112,9 +121,9 @@ class Site:
     def json(self, *words, **options):
         return json.loads(self.run(*words, "--output", "json", **options))
 
-    def found(self, data_dir=None):
+    def found(self, data_dir=None, **options):
         """The first node of a new site, with an administrator and an access key."""
-        first = self.nodes["first"] = Node(self, "first", data_dir or self.folder / "first")
+        first = self.nodes["first"] = Node(self, "first", data_dir or self.folder / "first", **options)
         told = self.run("init", "--config", str(first.file))
         first.start()
         until("the first node", first.is_ready)
@@ -124,9 +133,9 @@ class Site:
         self.key = self.json("key", "create", "--user", "ani")
         return first
 
-    def add(self, name, data_dir=None, replace=None):
+    def add(self, name, data_dir=None, replace=None, **options):
         """Lets a node in and starts it."""
-        node = Node(self, name, data_dir or self.folder / name)
+        node = Node(self, name, data_dir or self.folder / name, **options)
         via = next(node for node in self.nodes.values() if node.process)
         old = ["--replace", str(replace)] if replace else []
         token = self.json("node", "add", *old)["token"]
@@ -136,10 +145,10 @@ class Site:
         until(f"node {name}", node.is_ready)
         return node
 
-    def grown(self, *names, dirs=None):
+    def grown(self, *names, dirs=None, **options):
         """Adds nodes one after the other and waits until the site is whole."""
         for name in names:
-            self.add(name, (dirs or {}).get(name))
+            self.add(name, (dirs or {}).get(name), **options)
         self.whole(min(3, len(self.nodes)))
 
     def whole(self, copies, via=None):

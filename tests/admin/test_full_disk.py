@@ -90,8 +90,21 @@ def test_o6_full_disks_take_deletes_only_and_writes_return_by_themselves(binary,
         keys = [line["Key"] for line in client.list_objects_v2(Bucket="arsip")["Contents"]]
         assert "never" not in keys and "k0" not in keys
 
+        # All of them. A node that dies on a full disk starts on it: its log has room that nothing else takes.
+        last = next(name for name in disks if name not in (leader, other))
+        press(disks[last], 3)
+        until("all disks full", lambda: all(
+            f["level"] == "problem" for f in site.json("site", "doctor", code=1)["findings"] if f["check"].startswith("disk")
+        ))
+        site.nodes[last].end()
+        site.nodes[last].start()
+        until("the node on its full disk", site.nodes[last].is_ready)
+        assert refused_as_full(client, "never", small)
+        client.delete_object(Bucket="arsip", Key="k2")
+        assert site.nodes[last].s3().get_object(Bucket="arsip", Key="k1")["Body"].read() == large
+
         # Room again: writes return, and what the full nodes missed is copied.
-        for name in (leader, other):
+        for name in (leader, other, last):
             (disks[name] / "filler").unlink()
         until("a small write", lambda: stored(client, "back-small", small))
         until("a large write", lambda: stored(client, "back-large", large))

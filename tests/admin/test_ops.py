@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -64,6 +65,38 @@ def test_commands_of_the_runbooks_are_commands(binary):
     assert seen > 15
 
 
+def test_the_unit_is_one_that_systemd_takes(binary, tmp_path):
+    """`systemd-analyze verify` knows every line; no service manager is started."""
+    text = (ROOT / "ops" / "benteng.service").read_text()
+    assert "RestartPreventExitStatus=3" in text, "a node that another process runs is not started again"
+    unit = tmp_path / "benteng.service"
+    unit.write_text(text.replace("/usr/bin/benteng", binary))
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr.strip() == "", done.stderr
+
+
+def test_rules_and_scrape_job_are_what_prometheus_takes():
+    """By promtool where it is installed; else by their form alone, as above."""
+    folder = ROOT / "ops" / "prometheus"
+    assert all(rule["expr"].count("(") == rule["expr"].count(")") for rule in alerts())
+    if promtool := shutil.which("promtool"):
+        for words in (["check", "rules", "benteng.rules.yml"], ["check", "config", "--syntax-only", "prometheus.yml"]):
+            done = subprocess.run([promtool, *words], cwd=folder, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_containerfile_names_what_is_there():
+    """No engine runs here: that its stages agree with the workspace is what can be held."""
+    text = (ROOT / "ops" / "Containerfile").read_text()
+    workspace = (ROOT / "Cargo.toml").read_text()
+    profile = re.search(r"cargo build --profile (\w+)", text)[1]
+    assert f"[profile.{profile}]" in workspace and f"target/{profile}/benteng" in text
+    for source in re.findall(r"^COPY (?!--from)(\S+)", text, re.M):
+        assert source == "." or (ROOT / source).exists(), source
+    ports = re.search(r"^EXPOSE (.+)$", text, re.M)[1].split()
+    assert ports == ["7400", "7401", "7402", "7403", "7404"] and "USER benteng" in text
+
+
 def test_a_site_shows_the_metrics_that_alerts_ask_for(site, endpoints):
     """What a running site exports now; counters of what has not happened yet are not there."""
     url = f"{endpoints['BENTENG_ADMIN_URL']}/metrics"
@@ -71,6 +104,7 @@ def test_a_site_shows_the_metrics_that_alerts_ask_for(site, endpoints):
     with urllib.request.urlopen(asked, timeout=10) as answer:
         shown = set(re.findall(r"^(benteng_[a-z0-9_]+)", answer.read().decode(), re.M))
     gauges = {"benteng_raft_term", "benteng_raft_knows_leader", "benteng_raft_last_log_index",
-              "benteng_raft_applied_log_index", "benteng_disk_under_reserve", "benteng_site_time_off_seconds"}
+              "benteng_raft_applied_log_index", "benteng_disk_under_reserve", "benteng_site_time_off_seconds",
+              "benteng_clock_off_seconds", "benteng_certificate_expires_seconds"}
     assert gauges <= shown, gauges - shown
     assert "benteng_journal_sync_seconds_bucket" in shown

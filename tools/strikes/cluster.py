@@ -4,7 +4,7 @@ Node numbers are ours and are never used twice; `members` are those that belong 
 node lives in a network namespace of its own on one bridge, so that each direction of each link can be cut.
 """
 
-import json, os, re, shutil, signal, socket, ssl, subprocess, threading, time, urllib.request
+import ctypes, json, os, re, shutil, signal, socket, ssl, subprocess, threading, time, urllib.request
 
 READY_MAX = 90.0
 DOORS = ("s3", "http", "sql", "flight", "rpc")
@@ -32,7 +32,8 @@ def run(*words, env=None, timeout=90):
 
 
 class Network:
-    """One namespace per node, all on a bridge in a namespace of ours; links are cut at the receiving end."""
+    """One namespace per node, all on a bridge in a namespace of ours, which this process enters; links are cut at the
+    receiving end."""
 
     def __init__(self):
         self.hub = f"bt{os.getpid()}"
@@ -42,6 +43,10 @@ class Network:
         self.inside(self.hub, "ip", "link", "add", "hub", "type", "bridge")
         self.inside(self.hub, "ip", "addr", "add", "10.99.0.254/24", "dev", "hub")
         self.inside(self.hub, "ip", "link", "set", "hub", "up")
+        # Clients stand at the bridge: what is cut between nodes is not cut to them. Threads and children inherit it.
+        with open(f"/var/run/netns/{self.hub}") as namespace:
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0):
+                raise SystemExit(f"the namespace of the bridge cannot be entered: {os.strerror(ctypes.get_errno())}")
 
     def inside(self, name, *words):
         return run("ip", "netns", "exec", name, *words)
@@ -78,10 +83,15 @@ class Network:
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
-class Cluster:
-    """A site that is formed node by node."""
+# Small, so that many nodes fit on one machine.
+LIMITS = "[limits]\nkv_cache_mib = 32\nkv_write_buffer_mib = 32\nrequests_mib = 64\nsql_mib = 32\n"
 
-    def __init__(self, binary, folder, netns=False):
+
+class Cluster:
+    """A site that is formed node by node. `limits`: that section of the configuration; None: the defaults."""
+
+    def __init__(self, binary, folder, netns=False, limits=LIMITS):
+        self.limits = limits or ""
         self.binary, self.dir, self.ending = binary, folder, threading.Event()
         self.network = Network() if netns else None
         self.processes, self.ports, self.ids, self.env, self.tls = {}, {}, {}, {"AWS_REGION": "us-east-1"}, None
@@ -105,10 +115,9 @@ class Cluster:
         self.ports[node] = (host, ports)
         listen = "\n".join(f'{door} = "{host}:{port}"' for door, port in ports.items())
         (self.dir / f"node-{node}.toml").write_text(
-            f'[node]\nname = "node-{node}"\ndata_dir = "{self.dir}/node-{node}"\nzone = "zone-{node % 3}"\n'
+            f'[node]\nname = "node-{node}"\ndata_dir = "{self.dir}/node-{node}"\nzone = "zone-{node}"\n'
             f'[listen]\n{listen}\n[keys]\nroot_key_file = "{self.dir}/root.key"\n'
-            "[limits]\nkv_cache_mib = 32\nkv_write_buffer_mib = 32\nrequests_mib = 64\nsql_mib = 32\n"
-            "[objects]\nremoval_delay_hours = 0\n")
+            f"{self.limits}[advertise]\nhost = \"{host}\"\n[objects]\nremoval_delay_hours = 0\n")
         scheme = "https" if self.network else "http"
         self.env[f"BENTENG_NODE_{node}_S3_URL"] = f"{scheme}://{host}:{ports['s3']}"
         self.env[f"BENTENG_NODE_{node}_HTTP_URL"] = f"{scheme}://{host}:{ports['http']}"
@@ -184,12 +193,12 @@ class Cluster:
 
     # Questions.
 
-    def cli(self, node, *words, env=None):
+    def cli(self, node, *words, env=None, timeout=90):
         """Runs the command line against one node."""
         env = {"BENTENG_ADMIN_URL": self.env[f"BENTENG_NODE_{node}_HTTP_URL"],
                "BENTENG_ADMIN_TOKEN": self.env["BENTENG_ADMIN_TOKEN"], **(env or {})}
         env = {name: value for name, value in env.items() if value}
-        return run(self.binary, *words, *self.ca(node), env=env)
+        return run(self.binary, *words, *self.ca(node), env=env, timeout=timeout)
 
     def ask(self, what):
         """`site status` or `site doctor`, through any node that answers."""

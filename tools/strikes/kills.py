@@ -13,7 +13,7 @@ RESUME_MAX = 30.0
 def run(binary, folder, options, draw):
     site = Site(binary, folder)
     try:
-        load = Load(site, draw)
+        load = Load(site, draw, light=not options.heavy)
         breaches = []
         plan = ["one"] * options.single + ["all"] * options.whole
         for number, kind in enumerate(plan, 1):

@@ -51,7 +51,7 @@ def run(binary, folder, options, draw):
         load, breaches, terms, longest = Load(cluster, draw), [], Terms(cluster), 0.0
         states = list(range(64))
         draw.shuffle(states)
-        for number, state in enumerate(states[: options.states], 1):
+        for number, state in enumerate(states[options.first : options.first + options.states], 1):
             cuts = [pair for bit, pair in enumerate(PAIRS) if state >> bit & 1]
             load.start()
             time.sleep(0.5)
@@ -69,7 +69,7 @@ def run(binary, folder, options, draw):
             print(f"{number}: cut {cuts}, resumed after {took:.1f} s, {load.acknowledged} writes so far, "
                   f"{len(breaches)} breaches", flush=True)
         breaches += terms.breaches()
-        return (f"{min(options.states, 64)} states, {len(terms.seen)} terms, longest pause after healing {longest:.1f} s, "
+        return (f"{number} states, {len(terms.seen)} terms, longest pause after healing {longest:.1f} s, "
                 f"{load.acknowledged} writes acknowledged, {load.read} reads"), breaches
     finally:
         cluster.stop()

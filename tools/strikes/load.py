@@ -12,7 +12,7 @@ WORKERS = 6
 class Load:
     """All workers of a site. Total: writes acknowledged since the beginning."""
 
-    def __init__(self, site, draw, workers=WORKERS):
+    def __init__(self, site, draw, workers=WORKERS, light=False):
         self.site, self.acknowledged, self.read = site, 0, 0
         node = site.nodes[0]
         for _ in range(60):
@@ -22,7 +22,7 @@ class Load:
             time.sleep(0.5)
         else:
             raise SystemExit(f"the bucket cannot be created: {status} {said!r}")
-        self.workers = [Worker(site, number, draw.random()) for number in range(workers)]
+        self.workers = [Worker(site, number, draw.random(), light) for number in range(workers)]
 
     def start(self):
         self.site.ending.clear()

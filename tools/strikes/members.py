@@ -24,8 +24,10 @@ def run(binary, folder, options, draw):
             load.start()
             what = change(cluster, draw, number == wiped)
             cluster.wait(f"the site is whole after: {what}", HEAL_MAX, cluster.whole)
+            # A newcomer is given its share once the leader has seen it; then the site is whole again.
+            uneven = settle(cluster)
             load.stop()
-            breaches += load.verdict() + unbalanced(cluster)
+            breaches += load.verdict() + uneven
             print(f"{number + 1} of {options.changes}: {what}; {len(cluster.nodes)} nodes, "
                   f"{load.acknowledged} writes so far, {len(breaches)} breaches", flush=True)
         return (f"{options.changes} changes, {load.acknowledged} writes acknowledged, {load.read} reads"), breaches
@@ -51,9 +53,20 @@ def change(cluster, draw, wipe):
     began = time.monotonic()
     cluster.cli(through, "node", "drain", str(cluster.ids[node]))
     cluster.wait(f"node {node} is drained", HEAL_MAX, lambda: drained(cluster, node))
-    cluster.cli(through, "node", "remove", str(cluster.ids[node]))
+    cluster.wait(f"node {node} may be removed", HEAL_MAX, lambda: removed(cluster, through, node))
     cluster.forget(node)
     return f"node {node} drained and removed in {time.monotonic() - began:.0f} s"
+
+
+def removed(cluster, through, node):
+    """Whether the site lets a drained node go; it waits for chunks of which that one has the only good copy."""
+    try:
+        cluster.cli(through, "node", "remove", str(cluster.ids[node]))
+        return True
+    except SystemExit as refused:
+        if "only good copy" in str(refused):
+            return False
+        raise
 
 
 def drained(cluster, node):
@@ -61,9 +74,19 @@ def drained(cluster, node):
     return bool(found) and found[0].get("groups") == 0
 
 
+def settle(cluster):
+    """Waits until the site is whole and balanced; what is uneven if it never is."""
+    until = time.monotonic() + HEAL_MAX
+    while (uneven := unbalanced(cluster) or not cluster.whole()) and time.monotonic() < until:
+        time.sleep(0.5)
+    return uneven if isinstance(uneven, list) else []
+
+
 def unbalanced(cluster):
     """Nodes that hold more or less of the placement groups than their share."""
-    nodes = [n for n in cluster.ask("status")["nodes"] if n["state"] == "active"]
+    nodes = [n for n in cluster.ask("status").get("nodes", []) if n["state"] == "active"]
+    if not nodes:
+        return ["no node answers"]
     mean = sum(n["groups"] for n in nodes) / len(nodes)
     return [f"node {n['id']} holds {n['groups']} groups, the mean is {mean:.0f}"
             for n in nodes if abs(n["groups"] - mean) > BALANCE * mean]

@@ -7,6 +7,8 @@ from .s3 import S3
 KEYS = 12
 SIZES = [0, 100, 4_000, 8_192, 8_193, 60_000, 300_000, 4_194_304, 5_000_001]
 WEIGHTS = [1, 8, 8, 2, 2, 6, 4, 1, 1]
+# Many small writes: where it is their number that counts.
+LIGHT = [1, 40, 40, 6, 6, 8, 2, 0.2, 0.2]
 PART = 5 << 20
 # What a key may hold: ABSENT or (SHA-256, chunks that it takes on every node).
 ABSENT = ("absent", 0)
@@ -31,7 +33,8 @@ def content(*parts):
 class Worker:
     """Writes, reads and deletes keys of its own and remembers what each may hold."""
 
-    def __init__(self, site, number, seed):
+    def __init__(self, site, number, seed, light=False):
+        self.light = light
         self.site, self.number, self.random, self.s3 = site, number, random.Random(seed), S3(site)
         self.serial, self.may, self.acks, self.breaches, self.uploads, self.left = 0, {}, [], [], 0, []
         self.names = [self.fresh() for _ in range(KEYS)]
@@ -59,10 +62,10 @@ class Worker:
     def step(self):
         slot, node = self.random.randrange(KEYS), self.random.choice(self.site.nodes)
         name = self.names[slot]
-        what = self.random.choices(("PUT", "GET", "DELETE", "UPLOAD"), (50, 40, 10, 3))[0]
+        what = self.random.choices(("PUT", "GET", "DELETE", "UPLOAD"), (75, 20, 5, 0.2) if self.light else (50, 40, 10, 3))[0]
         if what == "UPLOAD":
             return self.upload(slot)
-        body = self.random.randbytes(self.random.choices(SIZES, WEIGHTS)[0]) if what == "PUT" else b""
+        body = self.random.randbytes(self.random.choices(SIZES, LIGHT if self.light else WEIGHTS)[0]) if what == "PUT" else b""
         status, _, found = self.s3.request(node, what, name, body)
         if what == "GET":
             self.check(name, node, status, found)

@@ -10,6 +10,12 @@ const RESERVE_PERCENT: u64 = 5;
 const LOW_PERCENT: u64 = 15;
 /// A copy that is missing for longer is not on its way any more.
 const SHORT_SECONDS_MAX: u64 = 3600;
+/// A clock that is off by more is said.
+const CLOCK_SECONDS_MAX: u64 = 60;
+/// One that is off by more makes certificates that others refuse: the node is cut off once it is started anew.
+const CLOCK_SECONDS_FAR: u64 = 24 * 3600;
+/// Certificates that we issue never come so near to their end.
+const CERTIFICATE_SECONDS_LOW: i64 = 14 * 24 * 3600;
 
 /// One finding per check, the worst first.
 pub(super) fn report(status: &SiteStatus) -> DoctorReport {
@@ -20,6 +26,8 @@ pub(super) fn report(status: &SiteStatus) -> DoctorReport {
         copies(status),
         damage(status),
         scrub(status),
+        clocks(status),
+        certificates(status),
     ];
     findings.extend(status.nodes.iter().filter_map(disk));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
@@ -150,6 +158,40 @@ fn scrub(status: &SiteStatus) -> Finding {
     )
 }
 
+fn clocks(status: &SiteStatus) -> Finding {
+    let off = status.nodes.iter().filter_map(|node| Some((node, node.clock_off_seconds?)));
+    let off: Vec<_> = off.filter(|(_, off)| off.unsigned_abs() > CLOCK_SECONDS_MAX).collect();
+    if off.is_empty() {
+        return finding(Level::Ok, "clocks", "the clocks agree", "");
+    }
+    let words = off.iter().map(|(node, off)| {
+        let direction = if *off > 0 { "ahead" } else { "behind" };
+        format!("the clock of {} (id {}) is {} {direction}", node.name, node.id, duration(off.unsigned_abs()))
+    });
+    let message = words.collect::<Vec<_>>().join(", ");
+    let far = off.iter().any(|(_, off)| off.unsigned_abs() > CLOCK_SECONDS_FAR);
+    let advice = "set it right (`timedatectl`, `chronyc tracking`) before that node is started again";
+    finding(if far { Level::Problem } else { Level::Warning }, "clocks", message, advice)
+}
+
+fn certificates(status: &SiteStatus) -> Finding {
+    let ending = status.nodes.iter().filter_map(|node| Some((node, node.certificates_end_seconds?)));
+    let ending: Vec<_> = ending.filter(|(_, left)| *left < CERTIFICATE_SECONDS_LOW).collect();
+    if ending.is_empty() {
+        return finding(Level::Ok, "certificates", "no certificate ends soon", "");
+    }
+    let words = ending.iter().map(|(node, left)| {
+        let ago = duration(left.unsigned_abs());
+        let when = if *left > 0 { format!("ends in {ago}") } else { format!("ended {ago} ago") };
+        format!("a certificate of {} (id {}) {when}", node.name, node.id)
+    });
+    let message = words.collect::<Vec<_>>().join(", ");
+    let level = if ending.iter().any(|(_, left)| *left <= 0) { Level::Problem } else { Level::Warning };
+    let advice = "put a new one into tls.cert_file and tls.key_file, it is read within a minute; those that the site \
+                  issues are renewed by themselves: see that node's log and clock";
+    finding(level, "certificates", message, advice)
+}
+
 fn damage(status: &SiteStatus) -> Finding {
     let kept = status.nodes.iter().filter_map(|node| Some((node, node.disk?.quarantined)));
     let damaged: Vec<String> = kept
@@ -207,6 +249,8 @@ mod tests {
                 quarantined: 0,
             }),
             lag: None,
+            clock_off_seconds: Some(0),
+            certificates_end_seconds: Some(29 * 86_400),
             rpc: String::new(),
             s3: String::new(),
             http: String::new(),
@@ -280,6 +324,11 @@ mod tests {
             |s| s.nodes[2].disk.as_mut().expect("set above").free_bytes = 10,
             Some(("disk of n3", Level::Warning)),
         );
+        check(|s| s.nodes[1].clock_off_seconds = Some(-3600), Some(("clocks", Level::Warning)));
+        check(|s| s.nodes[1].clock_off_seconds = Some(370_000_000), Some(("clocks", Level::Problem)));
+        check(|s| s.nodes[1].certificates_end_seconds = Some(86_400), Some(("certificates", Level::Warning)));
+        check(|s| s.nodes[1].certificates_end_seconds = Some(-1), Some(("certificates", Level::Problem)));
+        check(|s| s.nodes[1].clock_off_seconds = None, None);
         check(
             |s| s.nodes[0].disk.as_mut().expect("set above").quarantined = 1,
             Some(("damage", Level::Warning)),

@@ -1,6 +1,7 @@
 //! The object layer's view of the site, as the API shows it.
 
 use benteng_consensus::Group;
+use benteng_host::Wall;
 use benteng_http::api::{DiskStatus, Health, NodeScrub, NodeStatus, SiteStatus, rfc3339};
 use benteng_meta::NodeState;
 use benteng_meta::ids::{NodeId, PlacementGroup, SiteTime};
@@ -9,7 +10,7 @@ use benteng_objects::NodeView;
 /// The site's status for an answer by node `me`.
 pub(super) fn site(me: NodeId, group: &Group, status: benteng_objects::SiteStatus) -> SiteStatus {
     let members = status.nodes.iter().filter(|view| view.row.state != NodeState::Removed);
-    let nodes: Vec<NodeStatus> = members.map(|view| node(view, status.now)).collect();
+    let nodes: Vec<NodeStatus> = members.map(|view| node(view, status.now, group.wall())).collect();
     // A removed one that still holds a seat answers nobody.
     let votes = |view: &&NodeView| view.voter && view.row.state != NodeState::Removed;
     let voters = status.nodes.iter().filter(votes).count();
@@ -95,8 +96,8 @@ pub(super) fn scrub(view: &NodeView, now: SiteTime) -> Option<NodeScrub> {
     })
 }
 
-/// One node, at site time `now`.
-pub(super) fn node(view: &NodeView, now: SiteTime) -> NodeStatus {
+/// One node, at site time `now`; `wall` is the time by which certificates are judged.
+pub(super) fn node(view: &NodeView, now: SiteTime, wall: Wall) -> NodeStatus {
     let role = match (view.leader, view.voter) {
         (true, _) => "leader",
         (false, true) => "voter",
@@ -126,6 +127,11 @@ pub(super) fn node(view: &NodeView, now: SiteTime) -> NodeStatus {
             quarantined: report.quarantined,
         }),
         lag: view.lag,
+        clock_off_seconds: view.vitals.and_then(|vitals| vitals.clock_off).map(|off| off / 1_000_000),
+        certificates_end_seconds: view
+            .vitals
+            .and_then(|vitals| vitals.certificates_end)
+            .map(|end| end.saturating_sub(wall.0) / 1_000_000),
         rpc: row.doors.rpc.clone(),
         s3: row.doors.s3.clone(),
         http: row.doors.http.clone(),

@@ -89,9 +89,12 @@ impl Worker {
         let mut connection = Connection::new(&self.target.addresses[which], &self.target);
         let mut seen = Seen::default();
         let mut after = String::new();
-        while let Some(number) = plan.next() {
+        while let Some((number, due)) = plan.next() {
             seen.asked = seen.asked.max(number + 1);
-            let begun = Instant::now();
+            if let Some(due) = due {
+                tokio::time::sleep_until(due.into()).await;
+            }
+            let begun = due.unwrap_or_else(Instant::now);
             match self.one(plan.op, number, &mut connection, &mut after).await {
                 Ok(bytes) => {
                     seen.took.record(begun.elapsed());

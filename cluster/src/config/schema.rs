@@ -151,7 +151,7 @@ pub(super) const KEYS: &[Key] = &[
         "connections",
         Kind::Number(8, 1 << 20),
         "1024",
-        "Connections to one door at one time; further ones wait.",
+        "Connections to one door at one time; a further one lets go of the one that is idle the longest.",
     ),
     key(
         "objects",

@@ -16,6 +16,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::mpsc;
 
+use crate::agreed::Agreed;
 use crate::check::Checked;
 use crate::clock::SiteClock;
 use crate::log::{LogCipher, LogOptions, LogStore};
@@ -137,6 +138,7 @@ pub(crate) struct Inner {
     pub(crate) state: Arc<State>,
     pub(crate) log: LogStore,
     pub(crate) clock: SiteClock,
+    pub(crate) agreed: Agreed,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) proposals: mpsc::Sender<Waiting>,
     pub(crate) readers: mpsc::Sender<Reader>,
@@ -224,6 +226,7 @@ impl Group {
         let (readers, reading) = mpsc::channel(read::QUEUE);
         let inner = Arc::new(Inner {
             clock: SiteClock::new(&*host.clock, last),
+            agreed: Agreed::default(),
             host: host.clone(),
             me,
             group,
@@ -308,6 +311,17 @@ impl Group {
     /// Site time, as far as this node knows.
     pub fn site_time(&self) -> SiteTime {
         self.inner.clock.now(&*self.inner.host.clock)
+    }
+
+    /// Wall-clock time for judging others: this node's own, unless a majority's clocks say another hour (C4).
+    pub fn wall(&self) -> benteng_host::Wall {
+        self.inner.agreed.wall(&*self.inner.host.clock)
+    }
+
+    /// By how much this node's wall clock is off from what a majority's agree on, microseconds; `None`
+    /// while that is not known.
+    pub fn clock_off(&self) -> Option<i64> {
+        self.inner.agreed.off(&*self.inner.host.clock)
     }
 
     /// The leader, if one is known.

@@ -9,6 +9,7 @@
 //! Not here: what commands mean (`benteng-meta`), which nodes should be members
 //! (`benteng-objects` decides and calls [`Group::set_members`]).
 
+mod agreed; // what time it is, as far as a majority of the clocks agrees
 mod alone; // the survivor of a lost majority goes on (S7)
 mod check; // what must hold before Raft may start (S3)
 mod clock; // site time

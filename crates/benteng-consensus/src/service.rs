@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Weak};
 
-use benteng_host::Fut;
 use benteng_host::planted::{Bug, planted};
+use benteng_host::{Fut, Wall};
 use benteng_meta::codec::{self, Versioned};
 use benteng_meta::ids::NodeId;
 use benteng_rpc::{Inbound, Lane, Outbound, Refusal, Reply, Request, Service};
@@ -112,7 +112,14 @@ async fn dispatch(inner: &Arc<Inner>, from: NodeId, request: &Request) -> Answer
             Ok(codec::encode(&WireProposed { answers }))
         }
         methods::READ_INDEX => Ok(codec::encode(&read::ask_raft(inner).await)),
-        methods::CLOCK => Ok(codec::encode(&WireClock { wall: inner.host.clock.wall().0 })),
+        methods::CLOCK => {
+            // A leader that has not looked yet, or is of an older build, says nothing of it.
+            if let Some(told) = request.parts.first() {
+                let told: WireAgreed = codec::decode(told).map_err(|e| malformed(e.to_string()))?;
+                inner.agreed.set(&*inner.host.clock, Wall(told.wall));
+            }
+            Ok(codec::encode(&WireClock { wall: inner.host.clock.wall().0 }))
+        }
         other => Err(Refusal::new(code::UNKNOWN_METHOD, format!("method {other} is unknown here"))),
     }
 }

@@ -42,6 +42,22 @@ async fn i2_every_node_reads_what_any_node_wrote() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c4_every_node_learns_what_the_clocks_agree_on() {
+    let trio = Trio::formed().await;
+    until("the leader has told the others", || async {
+        (1..=3).all(|node| trio.group(node).clock_off().is_some())
+    })
+    .await;
+    for node in 1..=3 {
+        // One machine, one clock.
+        let off = trio.group(node).clock_off().expect("told above");
+        assert!(off.abs() < 30_000_000, "C4: node {node} takes its clock for {off} µs off");
+        let wall = benteng_host::real::host().clock.wall();
+        assert!((trio.group(node).wall().0 - wall.0).abs() < 30_000_000);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_site_without_quorum_refuses_within_the_bound_and_then_goes_on() {
     let mut trio = Trio::formed().await;
     trio.stop(2).await;

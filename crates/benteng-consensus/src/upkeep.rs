@@ -11,9 +11,10 @@ use benteng_rpc::{Lane, Request};
 use futures::stream::{FuturesUnordered, StreamExt};
 use openraft::async_runtime::WatchReceiver;
 
+use crate::agreed;
 use crate::group::Inner;
 use crate::methods;
-use crate::wire::WireClock;
+use crate::wire::{WireAgreed, WireClock};
 
 /// How often it is looked whether the log may be purged.
 const TURN: Duration = Duration::from_secs(1);
@@ -137,12 +138,18 @@ pub(crate) async fn keep_time(inner: Weak<Inner>) {
         if group.leader() == Some(group.me) {
             let members = members(&group);
             let clocks = read_clocks(&group, &members).await;
+            if let Some(agreed) = agreed::median(clocks.clone(), members.len()) {
+                group.agreed.set(&*group.host.clock, agreed);
+            }
             // Without a majority time runs on as it did.
             if clocks.len() * 2 > members.len() {
                 off = group.clock.slew(&*group.host.clock, clocks);
             }
         }
         metrics::gauge!("benteng_site_time_off_seconds").set(off.map_or(0.0, |off| off.as_secs_f64()));
+        if let Some(off) = group.agreed.off(&*group.host.clock) {
+            metrics::gauge!("benteng_clock_off_seconds").set(off as f64 / 1e6);
+        }
         let now = group.host.clock.now();
         if let Some(off) = off
             && warned.is_none_or(|at| now.since(at) >= WARN_TURN)
@@ -164,10 +171,17 @@ fn members(group: &Inner) -> Vec<benteng_meta::ids::NodeId> {
 }
 
 async fn read_clocks(group: &Inner, members: &[benteng_meta::ids::NodeId]) -> Vec<Wall> {
+    // Who is asked for its clock hears by the way what the clocks of a majority said last.
+    let agreed = group.agreed.now(&*group.host.clock);
+    let told = agreed.map(|agreed| codec::encode(&WireAgreed { wall: agreed.0 }));
     let mut asked = FuturesUnordered::new();
     for member in members {
-        let request =
-            Request { method: methods::CLOCK, group: group.group, epoch: group.epoch, parts: vec![] };
+        let request = Request {
+            method: methods::CLOCK,
+            group: group.group,
+            epoch: group.epoch,
+            parts: told.iter().cloned().collect(),
+        };
         asked.push(async move {
             if *member == group.me {
                 return Some(group.host.clock.wall());

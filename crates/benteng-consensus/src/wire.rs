@@ -387,6 +387,13 @@ pub(crate) struct WireClock {
     pub(crate) wall: i64,
 }
 
+/// What a majority's clocks agreed on when the leader last looked (C4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WireAgreed {
+    /// Wall-clock time, microseconds.
+    pub(crate) wall: i64,
+}
+
 versioned! {
     WireVote => "vote",
     WireLogId => "log id",
@@ -404,6 +411,7 @@ versioned! {
     WireProposed => "forwarded answers",
     WireReadIndex => "read index",
     WireClock => "clock report",
+    WireAgreed => "agreed time",
 }
 
 /// Encodes an entry's payload for the log.

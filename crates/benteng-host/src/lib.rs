@@ -21,6 +21,7 @@ pub mod planted; // bugs that the simulator plants to test its checkers; none in
 mod probe; // marks of rare branches and facts to be judged, seen by the simulator
 mod random; // entropy
 pub mod real; // the machine itself
+mod seats; // bounded connections of a door
 mod tasks; // owned tasks and blocking computation
 mod time; // monotonic and wall clocks
 
@@ -33,6 +34,7 @@ pub use kv::{Batch, Kv, KvView, Op, Verified, Visit, prefix_end};
 pub use net::{Listener, Net, Stream};
 pub use probe::{probe, witness, witnessed};
 pub use random::{Random, random_array, random_u64};
+pub use seats::{Busy, Seat, Seats};
 pub use tasks::{Task, TaskFailed, Tasks, compute};
 pub use time::{Clock, Elapsed, Mono, Wall, sleep, timeout};
 

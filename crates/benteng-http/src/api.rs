@@ -114,6 +114,12 @@ pub struct NodeStatus {
     pub disk: Option<DiskStatus>,
     /// On the leader: log entries by which it is behind.
     pub lag: Option<u64>,
+    /// By how many seconds its clock is ahead of a majority's; absent if that is not known.
+    #[serde(default)]
+    pub clock_off_seconds: Option<i64>,
+    /// In how many seconds the first of its certificates ends; absent if it does not answer.
+    #[serde(default)]
+    pub certificates_end_seconds: Option<i64>,
     /// Node-to-node address.
     pub rpc: String,
     /// S3 address.

@@ -1,14 +1,19 @@
 //! Socket, TLS, connections, stopping.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use benteng_host::{Host, Listener, Stream, Task};
+use benteng_host::{Busy, Host, Listener, Seat, Seats, Stream, Task};
+use futures::FutureExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -27,7 +32,8 @@ pub struct Options {
     pub listen: String,
     /// TLS; `None`: plain HTTP, for loopback only.
     pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// Connections at one time; further ones wait in the accept queue.
+    /// Connections at one time. One more lets go of the one that has been idle the longest; with a request under way
+    /// on each of them it waits.
     pub connections_max: usize,
 }
 
@@ -50,7 +56,7 @@ impl HttpDoor {
         let shared = Shared {
             router: routes::router(&services, host.random.clone()),
             tls: options.tls.map(TlsAcceptor::from),
-            room: Arc::new(Semaphore::new(options.connections_max)),
+            seats: Seats::new(options.connections_max),
             closed,
         };
         let accepting = host.tasks.spawn("http door", Box::pin(accept(listener, shared)));
@@ -77,7 +83,7 @@ impl HttpDoor {
 struct Shared {
     router: Router,
     tls: Option<TlsAcceptor>,
-    room: Arc<Semaphore>,
+    seats: Arc<Seats>,
     closed: watch::Receiver<bool>,
 }
 
@@ -89,21 +95,17 @@ async fn accept(mut listener: Box<dyn Listener>, shared: Shared) {
         while let Some(ended) = connections.try_join_next() {
             note(ended);
         }
-        // The room is taken before the connection: a full door leaves callers in the kernel's queue.
-        let next = async {
-            let room = shared.room.clone().acquire_owned().await;
-            (listener.accept().await, room)
-        };
         tokio::select! {
             biased;
             () = closes(&mut closed) => break,
-            (accepted, room) = next => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((stream, _peer)) => {
-                    let shared = shared.clone();
-                    connections.spawn(async move {
-                        serve(stream, shared).await;
-                        drop(room);
-                    });
+                    let seat = tokio::select! {
+                        biased;
+                        () = closes(&mut closed) => break,
+                        seat = shared.seats.take() => seat,
+                    };
+                    connections.spawn(serve(stream, seat, shared.clone()));
                 }
                 Err(error) => {
                     // Out of file descriptors, or the peer is gone already: neither is a reason to spin.
@@ -136,28 +138,45 @@ fn note(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn serve(stream: Box<dyn Stream>, shared: Shared) {
-    match shared.tls.clone() {
-        None => talk(stream, shared).await,
-        Some(tls) => match tokio::time::timeout(HANDSHAKE_WITHIN, tls.accept(stream)).await {
-            Ok(Ok(stream)) => talk(stream, shared).await,
-            Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
-            Err(_) => tracing::debug!("tls handshake too slow"),
-        },
+async fn serve(stream: Box<dyn Stream>, seat: Arc<Seat>, shared: Shared) {
+    let Some(tls) = shared.tls.clone() else { return talk(stream, seat, shared).await };
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(HANDSHAKE_WITHIN, tls.accept(stream)) => shaken,
+        () = seat.asked_to_leave() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => talk(stream, seat, shared).await,
+        Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
+        Err(_) => tracing::debug!("tls handshake too slow"),
     }
 }
 
-async fn talk<S: Stream + 'static>(stream: S, shared: Shared) {
+async fn talk<S: Stream + 'static>(stream: S, seat: Arc<Seat>, shared: Shared) {
     let mut closed = shared.closed;
-    let service = TowerToHyperService::new(shared.router);
+    let router = TowerToHyperService::new(shared.router);
+    let own = seat.clone();
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let (answering, busy) = (router.call(request), own.busy());
+        async move { Ok::<_, std::convert::Infallible>(answering.await?.map(|body| Held { body, _busy: busy })) }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_WITHIN)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = pin!(connection);
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
+        () = seat.asked_to_leave() => {
+            connection.as_mut().graceful_shutdown();
+            match connection.as_mut().now_or_never() {
+                Some(ended) => ended,
+                // A request came in between: it is the last one.
+                None if seat.is_busy() => connection.as_mut().await,
+                // Silent, or in the middle of a request's head, for ever perhaps.
+                None => return,
+            }
+        }
         () = closes(&mut closed) => {
             connection.as_mut().graceful_shutdown();
             connection.as_mut().await
@@ -166,5 +185,31 @@ async fn talk<S: Stream + 'static>(stream: S, shared: Shared) {
     if let Err(error) = ended {
         // The client hung up, spoke no HTTP, or was too slow: its affair.
         tracing::debug!(%error, "http connection ended");
+    }
+}
+
+/// An answer's body; its connection counts as used until it is sent.
+struct Held<B> {
+    body: B,
+    _busy: Busy,
+}
+
+impl<B: Body + Unpin> Body for Held<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -203,10 +203,15 @@ impl Copies {
     }
 
     /// How another node's store and loops are.
-    pub(crate) async fn report(&self, node: NodeId, deadline: Duration) -> Result<Report, CopyError> {
+    pub(crate) async fn report(
+        &self,
+        node: NodeId,
+        deadline: Duration,
+    ) -> Result<(Report, Option<Vitals>), CopyError> {
         let nothing = wire::Stat { ids: Vec::new() };
         let parts = self.call(node, method::REPORT, &nothing, Vec::new(), deadline).await?;
-        answer(node, &parts)
+        let vitals = parts.get(1).and_then(|part| codec::decode(part).ok());
+        Ok((answer(node, &parts)?, vitals))
     }
 
     /// Begins a full scrub on another node. Returns how many passes will have ended with it.

@@ -1,7 +1,7 @@
 //! What the requests and loops of one node's object layer share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use benteng_consensus::Group;
 use benteng_host::Host;
@@ -12,6 +12,7 @@ use crate::copy::Copies;
 use crate::findings::Findings;
 use crate::floors::{Floor, Floors};
 use crate::gateway::Gateway;
+use crate::heal;
 use crate::keyring::Keys;
 use crate::leftovers::Leftovers;
 use crate::limits::Limits;
@@ -19,7 +20,7 @@ use crate::places::Places;
 use crate::progress::Progress;
 use crate::scrub::Scrubbing;
 use crate::strays::Strays;
-use crate::wire::Report;
+use crate::wire::{Report, Vitals};
 
 /// The object layer of one node.
 pub(crate) struct Core {
@@ -39,12 +40,20 @@ pub(crate) struct Core {
     pub(crate) scrubbing: Scrubbing,
     pub(crate) strays: Strays,
     pub(crate) places: Places,
+    /// As [`NodeOptions::certificates_end`](crate::NodeOptions::certificates_end).
+    pub(crate) certificates_end: Arc<AtomicI64>,
 }
 
 impl Core {
     /// Registers a read (O5): before anything is looked up.
     pub(crate) fn hold_floor(&self) -> Floor {
         self.floors.hold(|| self.group.applied())
+    }
+
+    /// How this node's clock and certificates are.
+    pub(crate) fn vitals(&self) -> Vitals {
+        let end = self.certificates_end.load(Ordering::Relaxed);
+        Vitals { clock_off: self.group.clock_off(), certificates_end: (end != i64::MAX).then_some(end) }
     }
 
     /// How this node's store and loops are.
@@ -59,7 +68,7 @@ impl Core {
             under_reserve: fill.under_reserve,
             chunks: fill.chunks,
             chunk_bytes: fill.bytes,
-            quarantined: as_u64(disk.quarantined().len()),
+            quarantined: as_u64(heal::to_mend(self).len()),
             repaired: count(&self.progress.repaired),
             repair_stuck: count(&self.progress.repair_stuck),
             filled: count(&self.progress.filled),

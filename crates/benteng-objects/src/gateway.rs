@@ -55,6 +55,18 @@ impl Gateway {
         }
     }
 
+    /// Who is superseded must not go on voting either: two processes that are one member of the group may
+    /// vote twice in a term. Says why this one ends.
+    pub(crate) fn superseded(&self) -> Option<String> {
+        matches!(self.life(), Life::Superseded).then(|| {
+            format!(
+                "another process was started as node {}, this one ends (I9); if its disks were copied, keep one copy \
+                 and wipe the other: a node runs once",
+                self.me
+            )
+        })
+    }
+
     /// Begins the life, or a new one when the floor of the old one was voided, and notices when
     /// another process runs as this node. Called again and again by the node's loop.
     ///
@@ -81,6 +93,8 @@ impl Gateway {
                     // Stores refuse this life's reads: what it reads may be gone (O5).
                     probe("gateway_voided");
                     tracing::warn!(node = self.me.0, "the read floor was voided; a new incarnation begins");
+                    // Should the outcome stay unknown, a newer row is our own and no other process's.
+                    self.set(Life::Unborn);
                     self.begin(group, floors).await?;
                 }
                 Ok(true)

@@ -22,7 +22,7 @@ pub(crate) fn set(core: &Core) -> Result<()> {
         ("benteng_site_groups_moving", moving as f64),
         ("benteng_objects_chunks_to_fill", core.progress.to_fill.load(Ordering::Relaxed) as f64),
         ("benteng_objects_chunks_copied_per_minute", core.progress.per_minute(core.host.clock.now()) as f64),
-        ("benteng_objects_chunks_quarantined", core.copies.disk().quarantined().len() as f64),
+        ("benteng_objects_chunks_quarantined", crate::heal::to_mend(core).len() as f64),
         ("benteng_objects_scrub_bytes", scrub.bytes as f64),
         ("benteng_objects_scrub_bytes_total", scrub.total as f64),
     ];

@@ -143,6 +143,22 @@ fn wanted(core: &Core, chunk: ChunkId) -> Result<Wanted, CopyError> {
     Ok(if holders.contains(&core.me) { Wanted::Here } else { Wanted::Elsewhere })
 }
 
+/// Damaged copies that are looked at by their rows; of more than these all are taken for wanted.
+const LOOK_MAX: usize = 1000;
+
+/// The damaged copies on this node that are to be made good. One that no live row names waits for its removal
+/// like any other: nobody can repair it, and the site lacks nothing.
+pub(crate) fn to_mend(core: &Core) -> Vec<ChunkId> {
+    let mut damaged = core.copies.disk().quarantined();
+    let mut looked = 0;
+    damaged.retain(|chunk| {
+        looked += 1;
+        // What cannot be told is said.
+        looked > LOOK_MAX || wanted(core, *chunk).map_or(true, |wanted| wanted == Wanted::Here)
+    });
+    damaged
+}
+
 /// Peers that may have a copy: holders first, then whoever else is up.
 fn sources(core: &Core, chunk: ChunkId) -> Result<Vec<NodeId>, CopyError> {
     let failed = |e: &dyn std::fmt::Display| CopyError::Failed(e.to_string());

@@ -21,6 +21,7 @@ mod copy; // one copy of a chunk, here or elsewhere
 mod core; // what requests and loops share
 mod digest; // MD5 and checksums, of bodies and of parts
 mod disk; // this node's own store
+mod elsewhere; // another process that is this node
 mod error; // why a request failed
 mod fanout; // one chunk to all its holders
 mod fence; // what a store refuses because the state says so
@@ -70,4 +71,4 @@ pub use objects::Objects;
 pub use pace::{BODY_RATE_MIN, Pace};
 pub use recover::recover;
 pub use status::{NodeView, SiteStatus};
-pub use wire::{Report, ScrubReport};
+pub use wire::{Report, ScrubReport, Vitals};

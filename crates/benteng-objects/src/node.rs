@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use benteng_chunks::{Store, StoreOptions};
@@ -32,7 +33,7 @@ use crate::scrub::Scrubbing;
 use crate::service::StoreService;
 use crate::strays::Strays;
 use crate::tend::Own;
-use crate::{Error, Objects, Result, loops};
+use crate::{Error, Objects, Result, elsewhere, loops};
 
 /// Changes the sizes of a Raft group.
 pub type GroupSizes = Box<dyn FnOnce(GroupOptions) -> GroupOptions + Send>;
@@ -69,6 +70,9 @@ pub struct NodeOptions {
     pub store_options: StoreOptions,
     /// Changes the sizes of the Raft group, if they are not to be the usual ones.
     pub group_options: GroupSizes,
+    /// Until when the first of the node's certificates is valid, wall-clock microseconds; set by whoever
+    /// renews them, shown in [`Vitals`](crate::Vitals). `i64::MAX`: it has none.
+    pub certificates_end: Arc<AtomicI64>,
 }
 
 impl NodeOptions {
@@ -98,6 +102,7 @@ impl NodeOptions {
             rpc_limits: benteng_rpc::Limits::default(),
             store_options: StoreOptions::default(),
             group_options: Box::new(|options| options),
+            certificates_end: Arc::new(AtomicI64::new(i64::MAX)),
         }
     }
 }
@@ -137,14 +142,26 @@ impl Node {
     /// Cancellation: drop it before you start another node on the same directory.
     pub async fn start(options: NodeOptions) -> Result<Node> {
         let NodeOptions {
-            host, dir, kv, root, me, secure, rpc_listen, mut doors, peers, limits, above, ..
+            host,
+            dir,
+            kv,
+            root,
+            me,
+            secure,
+            rpc_listen,
+            mut doors,
+            peers,
+            limits,
+            above,
+            certificates_end,
+            ..
         } = options;
         let failed =
             |what: &str, e: &dyn std::fmt::Display| Error::Unavailable { why: format!("{what}: {e}") };
         let opened = Store::open(host.clone(), dir.join("chunks"), kv.clone(), options.store_options).await;
         let store = Arc::new(opened.map_err(|e| failed("the chunk store does not open", &e))?);
         let router = Arc::new(Router::default());
-        let rpc = Rpc::new(host.clone(), me, secure, router.clone(), options.rpc_limits);
+        let rpc = Rpc::new(host.clone(), me, secure.clone(), router.clone(), options.rpc_limits);
         let book = PeerBook::open(&host, &dir, &rpc, peers).await;
         let listening = rpc.listen(&rpc_listen).await;
         let server = listening.map_err(|e| failed("the node's RPC address cannot be bound", &e))?;
@@ -156,6 +173,10 @@ impl Node {
         group.peers = book.nodes();
         group.epoch = options.epoch;
         let group = Group::start((options.group_options)(group)).await?;
+        if let Err(e) = elsewhere::look(&host, &group, me, &doors.rpc, &*secure).await {
+            group.stop().await;
+            return Err(e);
+        }
         let mut services = Services { consensus: Some(group.service()), above, objects: None };
         // Consensus answers at once: peers may be waiting for this node's vote.
         router.set(services.clone());
@@ -178,6 +199,7 @@ impl Node {
             scrubbing: Scrubbing::default(),
             strays: Strays::default(),
             places: Places::default(),
+            certificates_end,
             host,
         });
         services.objects = Some(Arc::new(StoreService::new(core.clone())));
@@ -286,6 +308,11 @@ impl Node {
             Some(_) => Ok(()),
             None => Err(Error::Unavailable { why: "no leader is known".to_owned() }),
         }
+    }
+
+    /// Why this process must end although nothing has failed: another one runs as this node.
+    pub fn superseded(&self) -> Option<String> {
+        self.core.gateway.superseded()
     }
 
     /// Stops: the loops first, then consensus, the store, the address.

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use crate::copy::CopyError;
 use crate::core::Core;
+use crate::heal;
 use crate::loops::alive;
 use crate::wire::ScrubReport;
 
@@ -266,8 +267,8 @@ async fn chunks(core: &Core, budget: u64, asked: u64) -> Result<Step, CopyError>
     let done = disk.scrub(after, budget).await?;
     let now = core.group.site_time();
     let new = done.corrupt.iter().filter(|chunk| !known.contains(chunk)).count();
-    // The store keeps them apart; what it kept apart before counts as well.
-    for chunk in done.corrupt.iter().copied().chain(known) {
+    // The store keeps apart what it found now and before.
+    for chunk in heal::to_mend(core) {
         probe("scrub_found_damage");
         core.findings.add(core.me, chunk);
     }

@@ -137,7 +137,7 @@ async fn answer(core: &Core, from: NodeId, request: Request) -> Result<Vec<Bytes
             let (ids, next) = compare::list(core, &groups.into_iter().collect(), after)?;
             Ok(vec![codec::encode(&wire::ListAnswer { ids, next })])
         }
-        method::REPORT => Ok(vec![codec::encode(&core.report())]),
+        method::REPORT => Ok(vec![codec::encode(&core.report()), codec::encode(&core.vitals())]),
         other => Err(bad(format!("there is no method {other}"))),
     }
 }

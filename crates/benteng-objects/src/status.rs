@@ -9,7 +9,7 @@ use benteng_meta::{BucketRow, NodeRow, NodeState, PlacementRow, RepairRow, Usage
 
 use crate::Result;
 use crate::core::Core;
-use crate::wire::Report;
+use crate::wire::{Report, Vitals};
 
 /// How long another node's store may take to say how it is.
 const REPORT: Duration = Duration::from_secs(1);
@@ -83,6 +83,8 @@ pub struct NodeView {
     pub lag: Option<u64>,
     /// How its store and loops are; `None` if it does not answer.
     pub report: Option<Report>,
+    /// Its clock and certificates; `None` if it does not answer, or is of an older build.
+    pub vitals: Option<Vitals>,
 }
 
 /// What the rows of placement and repair say.
@@ -125,7 +127,7 @@ pub(crate) async fn status(core: &Core) -> Result<SiteStatus> {
     let group = core.group.status();
     let reports = reports(core, &rows).await;
     let nodes = rows.into_iter().map(|(node, row)| {
-        let report = reports.get(&node).cloned().flatten();
+        let (report, vitals) = reports.get(&node).cloned().flatten().unzip();
         NodeView {
             node,
             row,
@@ -135,6 +137,7 @@ pub(crate) async fn status(core: &Core) -> Result<SiteStatus> {
             groups: moves.held.get(&node).copied().unwrap_or(0),
             lag: group.lag.get(&node).copied(),
             report,
+            vitals: vitals.flatten(),
         }
     });
     let mut status = SiteStatus {
@@ -360,11 +363,14 @@ fn short(
 }
 
 /// What each node that is not removed says of itself, asked at once.
-async fn reports(core: &Core, rows: &[(NodeId, NodeRow)]) -> BTreeMap<NodeId, Option<Report>> {
+async fn reports(
+    core: &Core,
+    rows: &[(NodeId, NodeRow)],
+) -> BTreeMap<NodeId, Option<(Report, Option<Vitals>)>> {
     let members = rows.iter().filter(|(_, row)| row.state != NodeState::Removed);
     let ask = members.map(|(node, _)| async move {
         if *node == core.me {
-            return (*node, Some(core.report()));
+            return (*node, Some((core.report(), Some(core.vitals()))));
         }
         let report = core.copies.report(*node, REPORT).await;
         (*node, report.ok())

@@ -19,7 +19,7 @@ pub(crate) mod method {
     pub(crate) const STAT: u16 = 103;
     /// [`super::Forget`] -> nothing.
     pub(crate) const FORGET: u16 = 104;
-    /// Nothing -> [`super::Report`].
+    /// Nothing -> [`super::Report`], [`super::Vitals`].
     pub(crate) const REPORT: u16 = 105;
     /// Nothing -> [`super::ScrubBegun`].
     pub(crate) const SCRUB: u16 = 106;
@@ -128,7 +128,7 @@ pub struct Report {
     pub chunks: u64,
     /// Their ciphertext, bytes.
     pub chunk_bytes: u64,
-    /// Chunks that are quarantined.
+    /// Chunks that are quarantined and to be made good.
     pub quarantined: u64,
     /// Chunks copied by repair since the process began.
     pub repaired: u64,
@@ -154,6 +154,15 @@ pub struct Report {
     pub applied: StateSeq,
     /// How its scrub stands.
     pub scrub: ScrubReport,
+}
+
+/// What else there is to know of a node: a second part beside its report, which older builds neither send nor read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vitals {
+    /// By how much its wall clock is ahead of a majority's, microseconds; `None`: not known.
+    pub clock_off: Option<i64>,
+    /// Until when the first of its certificates is valid, wall-clock microseconds; `None`: it has none.
+    pub certificates_end: Option<i64>,
 }
 
 /// How the scrub of a node stands: every stored byte is read again within its time.
@@ -250,6 +259,7 @@ versioned! {
     DigestsAnswer => "digests answer",
     ListOf => "list request",
     ListAnswer => "list answer",
+    Vitals => "store vitals",
 }
 
 #[cfg(test)]
@@ -279,6 +289,8 @@ mod tests {
         assert_eq!(hex::encode(codec::encode(&put())), golden);
         let read = Read { id: chunk(), start: 1, end: 64, reader: Incarnation(5) };
         assert_eq!(hex::encode(codec::encode(&read)), "01100000000000000000000000000000012302ac0204014005");
+        let vitals = Vitals { clock_off: Some(-1), certificates_end: None };
+        assert_eq!(hex::encode(codec::encode(&vitals)), "01010100");
     }
 
     #[test]
@@ -306,6 +318,7 @@ mod tests {
             let _ = codec::decode::<Stat>(&bytes);
             let _ = codec::decode::<Forget>(&bytes);
             let _ = codec::decode::<Report>(&bytes);
+            let _ = codec::decode::<Vitals>(&bytes);
             let _ = codec::decode::<Digests>(&bytes);
             let _ = codec::decode::<ListAnswer>(&bytes);
         }

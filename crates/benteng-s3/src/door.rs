@@ -1,14 +1,18 @@
 //! Sockets and connections of the S3 door: start, bounds, stop.
 
 use std::convert::Infallible;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use benteng_host::{Host, Listener, Stream, Task, sleep, timeout};
+use benteng_host::{Busy, Host, Listener, Seat, Seats, Stream, Task, sleep, timeout};
 use benteng_identity::Identity;
 use benteng_objects::Objects;
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use http_body::{Body, Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,6 +29,8 @@ use crate::socket::Patient;
 const BUFFER_BYTES: usize = 256 << 10;
 /// A new socket is tried again after this when the machine has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A client that is still taking the last bytes of an answer has this long when its seat is needed.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// The door could not open.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +65,8 @@ pub struct S3Options {
     /// A client must take bytes at least this often, and a body bring
     /// [`BODY_RATE_MIN`](benteng_objects::BODY_RATE_MIN) on the average of this time.
     pub idle_timeout: Duration,
-    /// Connections at once; more wait in the backlog of the system.
+    /// Connections at once. One more lets go of the one that has been idle the longest; with a request under way
+    /// on each of them it waits.
     pub connections_max: usize,
     /// Requests under way are given this long when the door stops.
     pub stop_within: Duration,
@@ -109,7 +116,8 @@ impl S3Door {
         let addr = listener.local_addr();
         let (stop, stopping) = watch::channel(false);
         let (clock, stop_within) = (Arc::clone(&host.clock), options.stop_within);
-        let serving = Serving { host: host.clone(), front: Arc::new(front), options, stopping };
+        let seats = Seats::new(options.connections_max);
+        let serving = Serving { host: host.clone(), front: Arc::new(front), options, stopping, seats };
         let accept = host.tasks.spawn("s3 accept", Box::pin(accept(listener, serving)));
         tracing::info!(%addr, "S3 door is open");
         Ok(S3Door { addr, stop, accept, clock, stop_within })
@@ -140,6 +148,7 @@ struct Serving {
     front: Arc<Front>,
     options: S3Options,
     stopping: watch::Receiver<bool>,
+    seats: Arc<Seats>,
 }
 
 /// Accepts connections until the door stops, then waits for those that are left.
@@ -147,7 +156,6 @@ async fn accept(mut listener: Box<dyn Listener>, serving: Serving) {
     let mut connections: FuturesUnordered<Task> = FuturesUnordered::new();
     let mut stopping = serving.stopping.clone();
     loop {
-        let room = connections.len() < serving.options.connections_max;
         tokio::select! {
             biased;
             () = stopped(&mut stopping) => break,
@@ -156,12 +164,17 @@ async fn accept(mut listener: Box<dyn Listener>, serving: Serving) {
                     tracing::error!(error = %e, "an S3 connection failed");
                 }
             }
-            accepted = listener.accept(), if room => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let run = Box::pin(connection(stream, peer, serving.clone()));
+                    let seat = tokio::select! {
+                        biased;
+                        () = stopped(&mut stopping) => break,
+                        seat = serving.seats.take() => seat,
+                    };
+                    let run = Box::pin(connection(stream, peer, seat, serving.clone()));
                     connections.push(serving.host.tasks.spawn("s3 connection", run));
                     #[allow(clippy::cast_precision_loss)] // counts of connections are small
-                    metrics::gauge!("benteng_s3_connections").set(connections.len() as f64);
+                    metrics::gauge!("benteng_s3_connections").set(serving.seats.taken() as f64);
                 }
                 Err(e) => {
                     // Out of descriptors, most likely: connections that end give some back.
@@ -175,15 +188,28 @@ async fn accept(mut listener: Box<dyn Listener>, serving: Serving) {
     while connections.next().await.is_some() {}
 }
 
-async fn connection(stream: Box<dyn Stream>, peer: String, serving: Serving) {
+/// A connection's seat, and whether its client has still to take bytes.
+struct Seated {
+    seat: Arc<Seat>,
+    waits: Arc<AtomicBool>,
+}
+
+async fn connection(stream: Box<dyn Stream>, peer: String, seat: Arc<Seat>, serving: Serving) {
     let clock = Arc::clone(&serving.host.clock);
     let stream = Patient::new(stream, Arc::clone(&clock), serving.options.idle_timeout);
+    let waits = stream.waits();
+    let seated = Seated { seat, waits };
     match &serving.options.tls {
-        None => http(stream, peer, serving).await,
+        None => http(stream, peer, seated, serving).await,
         Some(config) => {
             let handshake = TlsAcceptor::from(Arc::clone(config)).accept(stream);
-            match timeout(clock.as_ref(), serving.options.header_timeout, handshake).await {
-                Ok(Ok(stream)) => http(stream, peer, serving).await,
+            let handshake = timeout(clock.as_ref(), serving.options.header_timeout, handshake);
+            let shaken = tokio::select! {
+                shaken = handshake => shaken,
+                () = seated.seat.asked_to_leave() => return,
+            };
+            match shaken {
+                Ok(Ok(stream)) => http(stream, peer, seated, serving).await,
                 Ok(Err(e)) => tracing::debug!(%peer, error = %e, "TLS handshake failed"),
                 Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
             }
@@ -191,24 +217,46 @@ async fn connection(stream: Box<dyn Stream>, peer: String, serving: Serving) {
     }
 }
 
-async fn http<S>(stream: S, peer: String, mut serving: Serving)
+async fn http<S>(stream: S, peer: String, seated: Seated, mut serving: Serving)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let front = Arc::clone(&serving.front);
+    let Seated { seat, waits } = seated;
+    let own = Arc::clone(&seat);
     let service = service_fn(move |request| {
-        let front = Arc::clone(&front);
-        async move { Ok::<_, Infallible>(front.handle(request).await) }
+        let (front, busy) = (Arc::clone(&front), own.busy());
+        async move {
+            let answer = front.handle(request).await;
+            Ok::<_, Infallible>(answer.map(|body| Held { body, _busy: busy }))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(serving.options.header_timeout)
         .max_buf_size(BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = pin!(connection);
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
+        () = seat.asked_to_leave() => {
+            connection.as_mut().graceful_shutdown();
+            let now = connection.as_mut().now_or_never();
+            match now {
+                Some(ended) => ended,
+                // A request came in between: it is the last one.
+                None if seat.is_busy() => connection.await,
+                None if waits.load(Ordering::Relaxed) => {
+                    match timeout(serving.host.clock.as_ref(), LEAVE_WITHIN, connection).await {
+                        Ok(ended) => ended,
+                        Err(_) => return,
+                    }
+                }
+                // Silent, or in the middle of a request's head, for ever perhaps.
+                None => return,
+            }
+        }
         () = stopped(&mut serving.stopping) => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -217,6 +265,32 @@ where
     if let Err(e) = ended {
         // Clients hang up all the time; what we broke off ourselves is logged where it failed.
         tracing::debug!(%peer, error = %e, "S3 connection ended early");
+    }
+}
+
+/// An answer's body; its connection counts as used until it is sent.
+struct Held<B> {
+    body: B,
+    _busy: Busy,
+}
+
+impl<B: Body + Unpin> Body for Held<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,15 +16,22 @@ pub(crate) struct Patient<S> {
     clock: Arc<dyn Clock>,
     patience: Duration,
     alarm: Option<Fut<()>>,
+    waits: Arc<AtomicBool>,
 }
 
 impl<S> Patient<S> {
     pub(crate) fn new(inner: S, clock: Arc<dyn Clock>, patience: Duration) -> Patient<S> {
-        Patient { inner, clock, patience, alarm: None }
+        Patient { inner, clock, patience, alarm: None, waits: Arc::default() }
+    }
+
+    /// Whether bytes wait for the peer to take them, now and later.
+    pub(crate) fn waits(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.waits)
     }
 
     /// Passes a result on; one that is pending for too long becomes an error.
     fn bound<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.waits.store(poll.is_pending(), Ordering::Relaxed);
         if poll.is_ready() {
             self.alarm = None;
             return poll;
@@ -89,9 +97,12 @@ mod tests {
         let host = benteng_host::real::host();
         let (near, far) = tokio::io::duplex(16);
         let mut near = Patient::new(near, host.clock, Duration::from_millis(20));
+        let waits = near.waits();
         near.write_all(&[0; 16]).await.expect("it fits");
+        assert!(!waits.load(Ordering::Relaxed));
         let error = near.write_all(&[0; 16]).await.expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(waits.load(Ordering::Relaxed), "it waited to the end");
         drop(far);
     }
 }

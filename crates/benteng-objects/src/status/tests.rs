@@ -14,7 +14,17 @@ fn node(node: u64, up: bool) -> NodeView {
         joined: SiteTime(0),
     };
     let report = up.then(|| Report { disk_total: 100, disk_free: 50, ..Report::default() });
-    NodeView { node: NodeId(node), row, up, leader: false, voter: true, groups: 0, lag: None, report }
+    NodeView {
+        node: NodeId(node),
+        row,
+        up,
+        leader: false,
+        voter: true,
+        groups: 0,
+        lag: None,
+        report,
+        vitals: None,
+    }
 }
 
 #[test]

@@ -167,6 +167,30 @@ async fn i4_a_flipped_bit_is_repaired_and_never_served() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i4_a_damaged_copy_of_what_was_deleted_is_nobodys_trouble() {
+    let site = Site::of(3).await;
+    let objects = site.node(1).objects();
+    let bucket = objects.create_bucket("data", "ani").await.unwrap();
+    let bytes = block(1, 13_000_000);
+    put(&objects, &bucket, "k", &bytes).await.unwrap();
+    // A reader keeps what is deleted from its removal (O5).
+    let reading = objects.get(&bucket, "k", GetOptions::default()).await.unwrap();
+    objects.delete(&bucket, vec![DeleteKey { key: "k".into(), if_match: None }]).await.unwrap();
+    let store = site.node(1).store();
+    let (chunk, _) = store.list(None, 1).unwrap()[0];
+    let cipher = store.read(chunk, 3..4).await.unwrap();
+    assert_eq!(flip(&site.dir().join("node-1/chunks"), &cipher[..32]), 1);
+    assert!(store.read(chunk, 3..4).await.is_err());
+    assert_eq!(store.quarantined(), [chunk]);
+    // Nobody can repair it, and nothing is lacking: it waits for its removal like the good copies.
+    site.settled().await;
+    assert_eq!(store.quarantined(), [chunk], "I8: a reader still uses it");
+    drop(reading);
+    until("its removal", async || store.quarantined().is_empty()).await;
+    site.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i1_without_a_quorum_nothing_is_acknowledged_and_nothing_is_left_behind() {
     let mut site = Site::of(3).await;
     let objects = site.node(1).objects();
