@@ -24,7 +24,6 @@ pub const PROBES: &[&str] = &[
     "chunk_segment_damage_found",
     "chunk_store_resumes",
     "chunk_store_stops_at_reserve",
-    "chunks_evicted",
     "client_answered",
     "copies_replaced",
     "floor_voided",
@@ -39,9 +38,6 @@ pub const PROBES: &[&str] = &[
     "journal_sticky_in_tail",
     "journal_torn_tail_cut",
     "journal_watermark_finds_no_room",
-    "leadership_handed_over",
-    "log_damage_found",
-    "log_damage_purged",
     "node_serves",
     "only_deletes_are_taken",
     "orphans_removed",
@@ -59,18 +55,21 @@ pub const PROBES: &[&str] = &[
     "snapshot_switched",
     "state_restored_from_peer",
     "store_damage_found",
-    "strays_evicted",
 ];
 
 /// Those that need more in one order than chance gives: scripted scenarios must have reached them.
 pub const SCRIPTED_PROBES: &[&str] = &[
     "chunk_gone",
     "chunk_read_follows_cleaning",
+    "chunks_evicted",
     "copy_did_not_authenticate",
     "gateway_superseded",
     "gateway_voided",
     "journal_released_while_stalled",
     "journal_waits_for_room",
+    "leadership_handed_over",
+    "log_damage_found",
+    "log_damage_purged",
     "looked_up_again",
     "own_copy_did_not_authenticate",
     "peer_copy_did_not_authenticate",
@@ -78,6 +77,7 @@ pub const SCRIPTED_PROBES: &[&str] = &[
     "snapshot_switch_completed_at_boot",
     "store_refused_superseded",
     "store_refused_voided",
+    "strays_evicted",
 ];
 
 /// Those that only a broken promise reaches.

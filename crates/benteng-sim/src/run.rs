@@ -110,10 +110,10 @@ pub fn run(seed: u64, scale: Scale, probes: &Probes) -> Report {
         driver.work(&mut sim, &site, scale.work);
         driver.nemesis.heal(&mut sim, &site);
         // Clients go on meanwhile: what heals must serve.
-        driver.settle(&mut sim, &site, Duration::from_secs(4));
+        driver.settle(&mut sim, &site, Duration::from_secs(8));
         let now = sim.elapsed();
         driver.nemesis.power_off_all(&mut sim, &site, now);
-        driver.settle(&mut sim, &site, Duration::from_secs(8));
+        driver.settle(&mut sim, &site, Duration::from_secs(10));
         stop.store(true, Ordering::Release);
         driver.settle(&mut sim, &site, Duration::from_secs(2));
         read.store(true, Ordering::Release);

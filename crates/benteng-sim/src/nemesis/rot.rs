@@ -42,7 +42,7 @@ impl Rot {
             self.row_flips += 1;
             return Some(format!("{} row {key:02x?}", machine.name()));
         }
-        let in_log = self.log_flips < LOG_FLIPS_MAX && rng.random_bool(0.2);
+        let in_log = self.log_flips < LOG_FLIPS_MAX && rng.random_bool(0.3);
         let dir = Path::new(if in_log { "/data/raft" } else { "/data/chunks" });
         let mut segments = machine.disk.written(dir);
         segments.retain(|(path, _)| path.extension().is_some_and(|end| end == "seg"));
@@ -52,6 +52,15 @@ impl Rot {
         }
         // Bytes rot, not files; headers of segments are a page each.
         let places: Vec<(PathBuf, u64)> = segments.into_iter().filter(|(_, end)| *end > 4096).collect();
+        if !in_log && rng.random_bool(0.25) && !places.is_empty() {
+            // The first record's header: chunks are most of the bytes, and what stands around them must be found, too.
+            let (path, _) = &places[rng.random_range(0..places.len())];
+            let at = 4096 + rng.random_range(0..64);
+            probes.facts(|facts| facts.damaged(node.store().id().0.as_u128()));
+            self.flips += 1;
+            machine.disk.flip(path, at, 1 << rng.random_range(0..8));
+            return Some(format!("{} byte {at}", path.display()));
+        }
         let total: u64 = places.iter().map(|(_, end)| end - 4096).sum();
         let mut at = rng.random_range(0..total.max(1));
         for (path, end) in places {
