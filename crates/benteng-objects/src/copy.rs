@@ -18,7 +18,7 @@ use bytes::Bytes;
 use crate::compare::Digest;
 use crate::disk::Disk;
 use crate::fence;
-use crate::wire::{self, Report, method, refused};
+use crate::wire::{self, Report, Vitals, method, refused};
 
 /// A node that refused a chunk for want of room is not asked again for so long, unless it is needed.
 const FULL_FOR: Duration = Duration::from_secs(2);
