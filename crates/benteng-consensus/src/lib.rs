@@ -13,6 +13,8 @@ mod alone; // the survivor of a lost majority goes on (S7)
 mod check; // what must hold before Raft may start (S3)
 mod clock; // site time
 mod error; // why a proposal or a read failed
+#[cfg(debug_assertions)]
+pub mod fuzz; // what parsers must bear; none in a release build
 mod group; // the handle that the floors above use
 mod log; // the Raft log on the journal
 mod machine; // apply, snapshots

@@ -13,6 +13,11 @@ pub trait Versioned: Serialize + DeserializeOwned {
     const WHAT: &'static str;
     /// The version this code writes.
     const VERSION: u8 = 1;
+
+    /// Reads the body of an earlier version, all of it ([`whole`]); `None`: it is not known (any more).
+    fn older(_version: u8, _body: &[u8]) -> Option<std::result::Result<Self, String>> {
+        None
+    }
 }
 
 /// Encodes `value` in the current version.
@@ -29,11 +34,14 @@ pub fn decode<T: Versioned>(bytes: &[u8]) -> Result<T> {
     let fail = |why: String| Error::Decode { what: T::WHAT, why };
     let (version, body) = bytes.split_first().ok_or_else(|| fail("it is empty".into()))?;
     if *version != T::VERSION {
-        return Err(fail(format!("version {version} is unknown, this binary reads version {}", T::VERSION)));
+        let unknown = || format!("version {version} is unknown, this binary writes version {}", T::VERSION);
+        return T::older(*version, body).ok_or_else(|| fail(unknown()))?.map_err(fail);
     }
-    let (value, rest) = postcard::take_from_bytes(body).map_err(|e| fail(e.to_string()))?;
-    if !rest.is_empty() {
-        return Err(fail(format!("{} bytes are left over", rest.len())));
-    }
-    Ok(value)
+    whole(body).map_err(fail)
+}
+
+/// Decodes `body` to its last byte.
+pub fn whole<T: DeserializeOwned>(body: &[u8]) -> std::result::Result<T, String> {
+    let (value, rest) = postcard::take_from_bytes(body).map_err(|e| e.to_string())?;
+    if rest.is_empty() { Ok(value) } else { Err(format!("{} bytes are left over", rest.len())) }
 }

@@ -26,7 +26,7 @@ const NOTE: &str = "scrub";
 
 /// Where scrubbing stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Pass {
+pub(crate) struct Pass {
     /// Full passes that have ended.
     ended: u64,
     /// The last chunk that was read.
@@ -46,6 +46,23 @@ struct Pass {
 }
 impl Versioned for Pass {
     const WHAT: &'static str = "scrub pass";
+}
+
+#[cfg(debug_assertions)]
+impl Pass {
+    /// One with a value of its own in every field.
+    pub(crate) fn sample(after: ChunkId) -> Pass {
+        Pass {
+            ended: 1,
+            after: Some(after),
+            started: Some(SiteTime(2)),
+            bytes: 3,
+            last_ended: Some(SiteTime(4)),
+            found: 5,
+            mended: 6,
+            asked: true,
+        }
+    }
 }
 
 /// The scrubbing of one node.
