@@ -4,6 +4,7 @@
 mod commands; // C: what comes twice, late, past its deadline; clocks
 mod honest; // I: copies, conditions, damage; K: nonces
 mod journal; // J: torn tails, damage, failed syncs, recycling
+mod nth; // J6, O6: the N-th operation fails, for every N
 mod objects; // O: parts, fences, moves, readers, room
 mod raft; // S: votes, leases, start-up checks, damage
 mod snapshots; // S4, S5, S9: snapshots under crash
@@ -56,6 +57,11 @@ pub fn all() -> Vec<Scenario> {
         .flatten()
         .copied()
         .collect()
+}
+
+/// Those in which the N-th operation of a device fails, for every N: too long to be played with the others.
+pub fn nth_failures() -> Vec<Scenario> {
+    nth::ALL.to_vec()
 }
 
 #[cfg(test)]
