@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use load::load;
-#[cfg(test)]
+#[cfg_attr(not(test), allow(unused_imports, reason = "the fuzzer in tests/fuzz takes this module in"))]
 pub(crate) use load::parse;
 pub(crate) use schema::commented_defaults;
 

@@ -236,6 +236,28 @@ pub(crate) async fn join(
 mod tests {
     use super::*;
 
+    #[test]
+    fn node_json_is_written_as_ever_and_every_kept_one_is_read() {
+        let formation = |origin| Formation {
+            format: FORMAT,
+            site: Uuid::from_u128(0x517e),
+            node: 2,
+            origin,
+            ca: "ca".into(),
+            root_check: "0c".into(),
+            recovery_epoch: 1,
+        };
+        let written = |formation: &Formation| serde_json::to_vec_pretty(formation).expect("it is JSON");
+        let peers = vec![(1, "10.0.0.1:7404".to_owned())];
+        let samples = [
+            ("init".to_owned(), written(&formation(Origin::Init { site_name: "kota".into() }))),
+            ("join".to_owned(), written(&formation(Origin::Join { peers }))),
+        ];
+        benteng_host::golden::hold(env!("CARGO_MANIFEST_DIR"), "node", 1, &samples, &|_, bytes| {
+            serde_json::from_slice(bytes).map(|read| written(&read)).map_err(|e| e.to_string())
+        });
+    }
+
     #[tokio::test]
     async fn init_is_remembered_and_never_repeated() {
         let dir = tempfile::tempdir().expect("a temporary directory");

@@ -26,6 +26,8 @@ const FLOORS: &[(&str, u32)] = &[
     ("benteng-sim", 5),
     ("benteng-sim-tool", 9),
     ("benteng-tests", 9),
+    // Sees every crate that parses, and is used by tests and tools alone.
+    ("benteng-fuzz", 9),
 ];
 
 /// Imports within a floor that are meant.

@@ -98,7 +98,7 @@ fn malformed(key: &[u8]) -> Error {
 }
 
 impl Live {
-    fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let mut out = Vec::new();
         out.put_u8(VERSION);
         out.put_u64_le(self.place.segment.0);
@@ -110,7 +110,7 @@ impl Live {
         out.into()
     }
 
-    fn decode(mut bytes: &[u8]) -> Option<Live> {
+    pub(crate) fn decode(mut bytes: &[u8]) -> Option<Live> {
         if bytes.len() < 23 || bytes.get_u8() != VERSION {
             return None;
         }

@@ -11,6 +11,8 @@
 mod chunk; // what a chunk is, and the tag that stands before it
 mod clean; // moves live chunks out of a segment, then releases it
 mod error; // what can go wrong, and what to do about it
+#[cfg(debug_assertions)]
+pub mod fuzz; // what decoders must bear; none in a release build
 mod identity; // the store's own id, drawn once
 mod index; // chunk -> place, rebuilt from the journal at will
 mod open; // boot: the index catches up with the journal

@@ -46,7 +46,8 @@ impl Tomb {
             EVICTED => Grave::Evicted,
             _ => return None,
         };
-        Some(Tomb { grave, at: SegmentNo(bytes.get_u64_le()), dead_in: take_segments(&mut bytes)? })
+        let (at, dead_in) = (SegmentNo(bytes.get_u64_le()), take_segments(&mut bytes)?);
+        bytes.is_empty().then_some(Tomb { grave, at, dead_in })
     }
 }
 

@@ -15,6 +15,8 @@ mod check; // what must hold before Raft may start (S3)
 mod clock; // site time
 mod damage; // what readers of the state met
 mod error; // why a proposal or a read failed
+#[cfg(debug_assertions)]
+pub mod fuzz; // what parsers must bear; none in a release build
 mod group; // the handle that the floors above use
 mod log; // the Raft log on the journal
 mod machine; // apply, snapshots

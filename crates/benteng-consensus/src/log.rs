@@ -5,6 +5,8 @@
 //! Back: openraft reads -> the cache of recent entries, or the journal.
 
 mod cipher; // record keys of `benteng_keys` behind the journal's trait
+#[cfg(debug_assertions)]
+pub(crate) mod fuzz; // records in any order
 mod index; // which entries there are, where, and which are in memory
 mod records; // what the journal's records mean here
 mod scrub; // the log's bytes, read again and mended

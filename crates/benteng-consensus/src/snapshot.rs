@@ -119,6 +119,39 @@ impl Sessions {
     }
 }
 
+/// What has come of a snapshot that is pulled.
+#[derive(Default)]
+pub(crate) struct Pulled {
+    session: Option<u64>,
+    /// The last key that came.
+    after: Option<Bytes>,
+    covered: Option<WireSnapshotMeta>,
+}
+
+impl Pulled {
+    /// Takes a page for the next one. Errors: it is not; the whole snapshot is worth nothing then.
+    pub(crate) fn take(&mut self, page: &WirePage) -> Result<(), &'static str> {
+        if self.covered.as_ref().is_some_and(|meta| *meta != page.meta) {
+            return Err("the pages belong to different snapshots");
+        }
+        // Rows come in order, each once: a page that does not is no page of this snapshot.
+        let mut last = self.after.as_ref();
+        for (key, _) in &page.rows {
+            if last.is_some_and(|last| key <= last) {
+                return Err("the rows of a page are out of order");
+            }
+            last = Some(key);
+        }
+        if page.more && page.rows.is_empty() {
+            return Err("a page holds nothing and says that more follows");
+        }
+        self.after = last.cloned();
+        self.session = Some(page.session);
+        self.covered = Some(page.meta.clone());
+        Ok(())
+    }
+}
+
 /// Pulls a whole snapshot from `from` under a fresh installation; nothing is switched yet.
 ///
 /// Returns the installation and what the snapshot covers. Errors say what failed; what was
@@ -132,32 +165,14 @@ pub(crate) async fn fetch(
 ) -> Result<(u32, WireSnapshotMeta), String> {
     state.drop_abandoned().await.map_err(|e| e.to_string())?;
     let fresh = state.begin_install();
-    let mut session = session;
-    let mut after: Option<Bytes> = None;
-    let mut covered: Option<WireSnapshotMeta> = None;
+    let mut pulled = Pulled { session, ..Pulled::default() };
     loop {
-        let body = codec::encode(&WirePull { session, after: after.clone() });
+        let body = codec::encode(&WirePull { session: pulled.session, after: pulled.after.clone() });
         let request = Request { method: methods::PULL_SNAPSHOT, group, epoch, parts: vec![body] };
         let reply = rpc.call(from, Lane::Chunks, request, PAGE_DEADLINE).await.map_err(|e| e.to_string())?;
         let body = reply.parts.first().map(|part| &part[..]).unwrap_or_default();
         let page: WirePage = codec::decode(body).map_err(|e| e.to_string())?;
-        if covered.as_ref().is_some_and(|meta| *meta != page.meta) {
-            return Err("the pages belong to different snapshots".to_owned());
-        }
-        // Rows come in order, each once: a page that does not is no page of this snapshot.
-        let mut last = after.clone();
-        for (key, _) in &page.rows {
-            if last.as_ref().is_some_and(|last| key <= last) {
-                return Err("the rows of a page are out of order".to_owned());
-            }
-            last = Some(key.clone());
-        }
-        if page.more && page.rows.is_empty() {
-            return Err("a page holds nothing and says that more follows".to_owned());
-        }
-        after = last;
-        session = Some(page.session);
-        covered = Some(page.meta);
+        pulled.take(&page)?;
         let more = page.more;
         state.install_rows(fresh, page.rows).await.map_err(|e| e.to_string())?;
         benteng_host::probe("snapshot_page_installed");
@@ -165,5 +180,5 @@ pub(crate) async fn fetch(
             break;
         }
     }
-    covered.map(|meta| (fresh, meta)).ok_or_else(|| "no page came".to_owned())
+    pulled.covered.map(|meta| (fresh, meta)).ok_or_else(|| "no page came".to_owned())
 }

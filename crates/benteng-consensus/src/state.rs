@@ -34,11 +34,11 @@ const COPY_ROWS: usize = 1000;
 
 /// What was applied last; written in the same batch as what it did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct AppliedRow {
-    installation: u32,
-    last: Option<WireLogId>,
-    membership: WireStoredMembership,
-    switched: bool,
+pub(crate) struct AppliedRow {
+    pub(crate) installation: u32,
+    pub(crate) last: Option<WireLogId>,
+    pub(crate) membership: WireStoredMembership,
+    pub(crate) switched: bool,
 }
 impl Versioned for AppliedRow {
     const WHAT: &'static str = "last applied";
@@ -80,7 +80,12 @@ struct Installs {
     kept: BTreeSet<u32>,
 }
 
-fn own_key(group: GroupId, name: &str) -> Bytes {
+/// Where the salt of this number stands.
+pub(crate) fn salt_key(number: u32) -> Bytes {
+    [&[SALT][..], &number.to_be_bytes()].concat().into()
+}
+
+pub(crate) fn own_key(group: GroupId, name: &str) -> Bytes {
     let mut key = BytesMut::new();
     key.put_u8(OWN);
     key.put_u32(group.0);
@@ -88,7 +93,7 @@ fn own_key(group: GroupId, name: &str) -> Bytes {
     key.freeze()
 }
 
-fn rows_prefix(group: GroupId, installation: u32) -> Bytes {
+pub(crate) fn rows_prefix(group: GroupId, installation: u32) -> Bytes {
     let mut key = BytesMut::new();
     key.put_u8(ROWS);
     key.put_u32(group.0);
@@ -116,7 +121,7 @@ async fn draw_salt(
         salt = [1; 32];
     }
     let mut batch = Batch::default();
-    batch.put([&[SALT][..], &next.to_be_bytes()].concat(), salt.to_vec());
+    batch.put(salt_key(next), salt.to_vec());
     kv.write(batch).await?;
     kv.flush().await?;
     opener.add(next, &salt);

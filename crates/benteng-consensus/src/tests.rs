@@ -1,6 +1,7 @@
 //! Three nodes in one process, over real sockets, disks and RocksDB; and openraft's own suite.
 #![allow(clippy::disallowed_methods, reason = "tests drive the real machine")]
 
+mod forms; // golden files of messages, records and rows
 mod suite; // openraft's storage suite, also with a reopening between every two calls
 mod trio; // three groups that can be stopped, wiped and started
 

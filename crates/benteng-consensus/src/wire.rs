@@ -423,3 +423,6 @@ pub(crate) fn encode_payload(payload: &EntryPayload) -> Bytes {
 pub(crate) fn decode_payload(bytes: &[u8]) -> Result<EntryPayload, String> {
     codec::decode::<WirePayload>(bytes).map_err(|e| e.to_string())?.try_into()
 }
+
+#[cfg(debug_assertions)]
+pub(crate) mod samples; // one of each

@@ -15,6 +15,8 @@ pub mod conformance; // behaviour that every Disk and Kv must show
 mod disk; // files by name, positional I/O, explicit durability
 mod error; // a failed request to the machine: what, on which object, errno
 mod fate; // the end of the process, as a seam
+#[cfg(debug_assertions)]
+pub mod golden; // golden files of every crate; none in a release build
 mod kv; // ordered key-value store without a write-ahead log
 mod net; // byte streams between nodes
 pub mod planted; // bugs that the simulator plants to test its checkers; none in a release build

@@ -52,7 +52,7 @@ fn unauthenticated(message: &str) -> ApiError {
 }
 
 /// Reads the `Authorization` header.
-fn credential(headers: &HeaderMap) -> Result<Option<Credential>, ApiError> {
+pub(crate) fn credential(headers: &HeaderMap) -> Result<Option<Credential>, ApiError> {
     let bad = || ApiError::bad_request("the Authorization header is neither `Bearer TOKEN` nor `Basic …`");
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };

@@ -13,6 +13,8 @@ pub mod api; // bodies of requests and answers
 mod caller; // who asks: bearer tokens, passwords
 mod door; // socket, TLS, connections, stopping
 mod error; // what failed, as a status and a body
+#[cfg(debug_assertions)]
+pub mod fuzz; // what parsers must bear; none in a release build
 mod routes; // paths and their handlers
 
 pub use admin::{Admin, AdminAuth, Credential, Drain, Readiness, Services};

@@ -15,6 +15,8 @@ mod cipher; // sealing of bodies, as the caller brings it
 mod encode; // records into the bytes of one write
 mod error; // what can go wrong, and what to do about it
 mod fatal; // failures after which the disk's contents are unknown (J6)
+#[cfg(debug_assertions)]
+pub mod fuzz; // what decoders must bear; none in a release build
 mod journal; // the public handle
 mod options; // sizes, replay, what a checkpoint carries
 mod read; // one record by its place

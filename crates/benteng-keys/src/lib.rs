@@ -18,6 +18,8 @@ mod ca; // the site's certificate authority and node certificates
 mod dev; // credentials of `benteng dev`, derived from the root key
 mod error; // what can go wrong, and what to do about it
 mod frames; // bodies: parts into sealed chunks of frames, and back
+#[cfg(debug_assertions)]
+pub mod fuzz; // what parsers must bear; none in a release build
 mod layout; // arithmetic of parts, chunks and frames
 mod records; // journal records: one salt per segment, nonce = record number
 mod secret; // 32 secret bytes that wipe themselves

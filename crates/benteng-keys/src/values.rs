@@ -26,6 +26,8 @@ const LZ4: u8 = 1;
 const COMPRESS_MIN: usize = 64;
 /// No value of the metadata comes near; more is damage that happens to authenticate.
 const PLAIN_MAX: usize = 256 * 1024 * 1024;
+/// A byte of an LZ4 block stands for so many at most.
+const LZ4_RATIO_MAX: usize = 255;
 
 /// Bytes that sealing adds to a value that does not compress.
 pub const VALUE_OVERHEAD: usize = HEADER + 1 + 16;
@@ -89,7 +91,7 @@ impl ValueSealer {
 }
 
 /// Appends flag and body.
-fn pack(plain: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn pack(plain: &[u8], out: &mut Vec<u8>) {
     if let (true, Ok(len)) = (plain.len() >= COMPRESS_MIN, u32::try_from(plain.len())) {
         let packed = lz4_flex::block::compress(plain);
         if packed.len() + 4 < plain.len() {
@@ -104,12 +106,14 @@ fn pack(plain: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Reads flag and body back; `None` if they are not what `pack` writes.
-fn unpack(packed: Vec<u8>) -> Option<Bytes> {
+pub(crate) fn unpack(packed: Vec<u8>) -> Option<Bytes> {
     match *packed.first()? {
         RAW => Some(Bytes::from(packed).slice(1..)),
         LZ4 => {
             let (len, body) = packed[1..].split_first_chunk::<4>()?;
-            let len = usize::try_from(u32::from_be_bytes(*len)).ok().filter(|&len| len <= PLAIN_MAX)?;
+            // The length is room that is made before anything is unpacked: no more than the body can fill.
+            let len_max = body.len().saturating_mul(LZ4_RATIO_MAX).min(PLAIN_MAX);
+            let len = usize::try_from(u32::from_be_bytes(*len)).ok().filter(|&len| len <= len_max)?;
             let plain = lz4_flex::block::decompress(body, len).ok()?;
             (plain.len() == len).then(|| plain.into())
         }

@@ -1,6 +1,9 @@
 //! What a command comes to: its answer, or why it was not carried out.
 
-use serde::{Deserialize, Serialize};
+use std::cell::Cell;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::codec::Versioned;
 use crate::ids::*;
@@ -30,10 +33,38 @@ pub enum Answer {
     Deleted(Vec<Result<(), Rejection>>),
     /// Too few of the named copies count now: copy these chunks again and propose again (O2). Not terminal.
     Replace(Vec<u32>),
-    /// The command in question was applied and answered this (C3).
-    Settled(Box<Outcome>),
+    /// The command in question was applied and answered this (C3). At most [`SETTLED_DEPTH_MAX`] deep.
+    Settled(#[serde(deserialize_with = "settled")] Box<Outcome>),
     /// The command in question was never applied and never will be (C3).
     NeverApplied,
+}
+
+/// How deep answers to a Settle may stand within each other. Nobody settles a settling of a settling; but a
+/// decoder that goes as deep as its bytes say runs out of stack, and the process ends.
+pub const SETTLED_DEPTH_MAX: usize = 16;
+
+fn settled<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<Outcome>, D::Error> {
+    thread_local! {
+        static DEPTH: Cell<usize> = const { Cell::new(0) };
+    }
+    DEPTH.with(|depth| {
+        if depth.get() >= SETTLED_DEPTH_MAX {
+            return Err(D::Error::custom("answers stand too deep within each other"));
+        }
+        depth.set(depth.get() + 1);
+        let outcome = Box::<Outcome>::deserialize(deserializer);
+        depth.set(depth.get() - 1);
+        outcome
+    })
+}
+
+/// How many answers to a Settle stand within this one.
+pub(crate) fn settled_depth(mut outcome: &Outcome) -> usize {
+    let mut depth = 0;
+    while let Ok(Answer::Settled(inner)) = outcome {
+        (depth, outcome) = (depth + 1, inner);
+    }
+    depth
 }
 
 /// Why a command was not carried out. Nothing has changed.

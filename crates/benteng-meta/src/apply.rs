@@ -15,9 +15,10 @@ pub use upload::{COMPLETED_KEPT, PART_BYTES_MIN, PART_NUMBERS};
 
 use benteng_host::planted::{Bug, planted};
 
+use crate::answer::settled_depth;
 use crate::ids::*;
 use crate::row::*;
-use crate::{Answer, AnswerRow, Command, Envelope, Outcome, Rejection, Result, Tx, key};
+use crate::{Answer, AnswerRow, Command, Envelope, Outcome, Rejection, Result, SETTLED_DEPTH_MAX, Tx, key};
 
 /// Answers that are remembered, but for a few; the oldest falls out beyond it, and is counted (C1).
 pub const ANSWERS_MAX: u64 = 200_000;
@@ -174,6 +175,10 @@ fn settle(
 ) -> Step<Answer> {
     let answered: Option<AnswerRow> = tx.get(&key::answer(id))?;
     if let Some(row) = answered {
+        if settled_depth(&row.outcome) >= SETTLED_DEPTH_MAX {
+            // It could not be read back: no replica may write what none can read (S6).
+            return Err(Rejection::Invalid("settlings of settlings are not settled any more".into()).into());
+        }
         return Ok(Answer::Settled(Box::new(row.outcome)));
     }
     if !planted(Bug::SettleForgets) {

@@ -14,9 +14,8 @@ pub trait Versioned: Serialize + DeserializeOwned {
     /// The version this code writes.
     const VERSION: u8 = 1;
 
-    /// Reads the body of an older version; `None`: there is none that this code knows.
-    fn older(version: u8, body: &[u8]) -> Option<postcard::Result<(Self, &[u8])>> {
-        let _ = (version, body);
+    /// Reads the body of an earlier version, all of it ([`whole`]); `None`: it is not known (any more).
+    fn older(_version: u8, _body: &[u8]) -> Option<std::result::Result<Self, String>> {
         None
     }
 }
@@ -34,15 +33,15 @@ pub fn encode<T: Versioned>(value: &T) -> Bytes {
 pub fn decode<T: Versioned>(bytes: &[u8]) -> Result<T> {
     let fail = |why: String| Error::Decode { what: T::WHAT, why };
     let (version, body) = bytes.split_first().ok_or_else(|| fail("it is empty".into()))?;
-    let taken = if *version == T::VERSION {
-        postcard::take_from_bytes(body)
-    } else {
-        let unknown = || format!("version {version} is unknown, this binary reads version {}", T::VERSION);
-        T::older(*version, body).ok_or_else(|| fail(unknown()))?
-    };
-    let (value, rest) = taken.map_err(|e| fail(e.to_string()))?;
-    if !rest.is_empty() {
-        return Err(fail(format!("{} bytes are left over", rest.len())));
+    if *version != T::VERSION {
+        let unknown = || format!("version {version} is unknown, this binary writes version {}", T::VERSION);
+        return T::older(*version, body).ok_or_else(|| fail(unknown()))?.map_err(fail);
     }
-    Ok(value)
+    whole(body).map_err(fail)
+}
+
+/// Decodes `body` to its last byte.
+pub fn whole<T: DeserializeOwned>(body: &[u8]) -> std::result::Result<T, String> {
+    let (value, rest) = postcard::take_from_bytes(body).map_err(|e| e.to_string())?;
+    if rest.is_empty() { Ok(value) } else { Err(format!("{} bytes are left over", rest.len())) }
 }

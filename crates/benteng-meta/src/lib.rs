@@ -14,6 +14,8 @@ pub mod apply; // one command against one transaction
 pub mod codec; // versioned encoding of rows and commands
 mod command; // what can be asked of the state
 mod error; // the state cannot be read
+#[cfg(debug_assertions)]
+pub mod fuzz; // what parsers must bear, and samples of every form; none in a release build
 pub mod ids; // newtypes of every id
 pub mod key; // keys of the ordered store, by table
 pub mod placement; // who should hold a placement group: balanced, zone-aware, few moves
@@ -26,3 +28,6 @@ pub use command::*;
 pub use error::{Error, Result};
 pub use row::*;
 pub use tx::Tx;
+
+#[cfg(test)]
+mod tests;

@@ -28,8 +28,8 @@ const ASK: Duration = Duration::from_secs(5);
 /// The chunks that a store has of a group: how many, and the sum (exclusive or) of their hashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Digest {
-    chunks: u64,
-    sum: u128,
+    pub(crate) chunks: u64,
+    pub(crate) sum: u128,
 }
 
 impl Digest {

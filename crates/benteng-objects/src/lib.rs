@@ -28,6 +28,8 @@ mod fence; // what a store refuses because the state says so
 mod fill; // placement groups that are on their way here
 mod findings; // copies that readers found missing or damaged
 mod floors; // the oldest state that a read uses
+#[cfg(debug_assertions)]
+pub mod fuzz; // what parsers must bear; none in a release build
 mod gateway; // the life of this process
 mod gauges; // figures for dashboards
 mod get; // GET and HEAD

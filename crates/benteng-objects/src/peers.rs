@@ -107,6 +107,31 @@ fn decode(bytes: &[u8]) -> Result<BTreeMap<NodeId, String>, String> {
     codec::decode::<Known>(body).map(|known| known.0).map_err(|e| e.to_string())
 }
 
+/// Whatever is read is written again to the same.
+#[cfg(debug_assertions)]
+pub(crate) fn check(bytes: &[u8]) {
+    // A fuzzer does not guess checksums: the right one behind the same bytes, too.
+    let summed = [bytes, &crc_fast::crc32_iscsi(bytes).to_le_bytes()[..]].concat();
+    for bytes in [bytes, &summed] {
+        if let Ok(known) = decode(bytes) {
+            assert!(decode(&encode(known.clone())) == Ok(known), "the list of peers changes");
+        }
+    }
+}
+
+/// A list of two.
+#[cfg(debug_assertions)]
+pub(crate) fn sample() -> Vec<u8> {
+    let known = [(NodeId(2), "10.0.0.2:7400".to_owned()), (NodeId(300), "b.example:7400".to_owned())];
+    encode(BTreeMap::from(known)).to_vec()
+}
+
+/// Reads a list and writes it again.
+#[cfg(test)]
+pub(crate) fn again(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    decode(bytes).map(|known| encode(known).to_vec())
+}
+
 async fn save(host: &Host, dir: &Path, known: BTreeMap<NodeId, String>) -> benteng_host::Result<()> {
     let temporary = dir.join(TEMPORARY);
     match host.disk.remove(&temporary).await {

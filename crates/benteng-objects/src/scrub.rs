@@ -46,7 +46,7 @@ enum Part {
 
 /// Where scrubbing stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Pass {
+pub(crate) struct Pass {
     /// Full passes that have ended.
     ended: u64,
     /// What is read now.
@@ -93,6 +93,23 @@ impl Pass {
         let kept = Pass { ended: self.ended + 1, last_ended: Some(now), ..*self };
         *self = Pass { part: Part::Chunks, after: None, started: None, bytes: 0, asked: false, ..kept };
         probe("scrub_pass_ended");
+    }
+}
+
+#[cfg(debug_assertions)]
+impl Pass {
+    /// One with a value of its own in every field.
+    pub(crate) fn sample(after: ChunkId) -> Pass {
+        Pass {
+            ended: 1,
+            after: Some(after),
+            started: Some(SiteTime(2)),
+            bytes: 3,
+            last_ended: Some(SiteTime(4)),
+            found: 5,
+            mended: 6,
+            asked: true,
+        }
     }
 }
 

@@ -14,6 +14,8 @@
 
 mod counters; // what the transport counts
 mod error; // what can go wrong, and whether the peer may have acted
+#[cfg(debug_assertions)]
+pub mod fuzz; // what parsers must bear; none in a release build
 mod limits; // every bound and time-out in one place
 mod link; // one connection: queue, pending calls, streams; its reader and writer
 mod message; // lanes, requests, replies, the service behind them

@@ -23,6 +23,7 @@ pub struct PlainHello {
 }
 
 const MAGIC: [u8; 4] = *b"BTPH";
+pub(crate) const HELLO: usize = 20;
 
 impl PlainHello {
     /// Speaks as `me`.
@@ -36,23 +37,25 @@ fn broken(peer: &dyn Display, why: &dyn Display) -> Error {
 }
 
 /// magic | own id | expected id (0 from the accepting side): 20 bytes.
-fn hello(me: NodeId, expect: NodeId) -> [u8; 20] {
-    let mut out = [0; 20];
+pub(crate) fn hello(me: NodeId, expect: NodeId) -> [u8; HELLO] {
+    let mut out = [0; HELLO];
     out[..4].copy_from_slice(&MAGIC);
     out[4..12].copy_from_slice(&me.0.to_be_bytes());
     out[12..].copy_from_slice(&expect.0.to_be_bytes());
     out
 }
 
-async fn read_hello(stream: &mut Box<dyn Stream>, peer: &str) -> Result<(NodeId, NodeId)> {
-    let mut bytes = [0; 20];
-    stream.read_exact(&mut bytes).await.map_err(|e| broken(&peer, &e))?;
-    let (magic, ids) = bytes.split_at(4);
-    if magic != MAGIC {
-        return Err(broken(&peer, &"it does not say hello"));
-    }
+/// Reads [`hello`]: who speaks, and whom it looks for.
+pub(crate) fn parse_hello(bytes: &[u8; HELLO]) -> Option<(NodeId, NodeId)> {
+    let ids = bytes.strip_prefix(&MAGIC)?;
     let id = |at: usize| ids[at..].first_chunk::<8>().map(|b| NodeId(u64::from_be_bytes(*b)));
-    id(0).zip(id(8)).ok_or_else(|| broken(&peer, &"it does not say hello"))
+    id(0).zip(id(8))
+}
+
+async fn read_hello(stream: &mut Box<dyn Stream>, peer: &str) -> Result<(NodeId, NodeId)> {
+    let mut bytes = [0; HELLO];
+    stream.read_exact(&mut bytes).await.map_err(|e| broken(&peer, &e))?;
+    parse_hello(&bytes).ok_or_else(|| broken(&peer, &"it does not say hello"))
 }
 
 impl Secure for PlainHello {

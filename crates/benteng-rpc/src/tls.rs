@@ -131,7 +131,7 @@ impl MutualTls {
 }
 
 /// The one node of `site` that a verified certificate names.
-fn identity(site: SiteId, certificates: Option<&[CertificateDer<'_>]>) -> Result<NodeId> {
+pub(crate) fn identity(site: SiteId, certificates: Option<&[CertificateDer<'_>]>) -> Result<NodeId> {
     let leaf =
         certificates.and_then(|chain| chain.first()).ok_or_else(|| broken(&"a node", &"no certificate"))?;
     let (_, leaf) = X509Certificate::from_der(leaf).map_err(|e| broken(&"a node", &e))?;

@@ -337,7 +337,19 @@ fn get_parts(mut body: Bytes) -> Option<Vec<Bytes>> {
     body.is_empty().then_some(parts)
 }
 
-#[cfg(test)]
+/// A frame of any kind and body, rightly summed: what a peer of a newer version, or a liar, may send.
+#[cfg(debug_assertions)]
+pub(crate) fn frame(id: u64, kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut header = [0; HEADER];
+    header[..4].copy_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes());
+    header[8] = kind;
+    header[12..].copy_from_slice(&id.to_be_bytes());
+    let crc = checksum(&header, &[body]);
+    header[4..8].copy_from_slice(&crc.to_be_bytes());
+    [&header, body].concat()
+}
+
+#[cfg(any(test, debug_assertions))]
 impl Outgoing {
     /// All sealed bytes.
     pub(crate) fn into_vec(self) -> Vec<u8> {

@@ -17,7 +17,7 @@ use crate::body::Trailers;
 use crate::fault::fault;
 
 /// Every algorithm.
-const KINDS: [ChecksumKind; 5] = [
+pub(crate) const KINDS: [ChecksumKind; 5] = [
     ChecksumKind::Crc32,
     ChecksumKind::Crc32c,
     ChecksumKind::Crc64Nvme,

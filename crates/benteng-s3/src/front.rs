@@ -30,7 +30,7 @@ const XML_MAX: u64 = 8 << 20;
 /// XML of all requests together, in KiB; more wait.
 const XML_BUDGET_KIB: usize = 64 << 10;
 /// Headers that are ours to read; s3s would refuse what AWS takes, or do what is done already.
-const TAKEN: [&str; 11] = [
+pub(crate) const TAKEN: [&str; 11] = [
     "authorization",
     "cache-control",
     "content-disposition",
@@ -241,7 +241,11 @@ impl Front {
     }
 }
 
-fn check_operation(parts: &Parts, pairs: &[(String, String, &str)], has_key: bool) -> S3Result<()> {
+pub(crate) fn check_operation(
+    parts: &Parts,
+    pairs: &[(String, String, &str)],
+    has_key: bool,
+) -> S3Result<()> {
     let form = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if parts.method == Method::POST && form.is_some_and(|form| form.starts_with("multipart/form-data")) {
         return Err(fault(S3ErrorCode::NotImplemented, "Uploads by HTML form are not implemented."));
@@ -262,7 +266,7 @@ fn not_for_nobody() -> S3Error {
 
 /// Parameters of presigned URLs that stand for headers become headers: signers that cannot
 /// make the client send a header carry it in the (signed) query.
-fn promote(pairs: &[(String, String, &str)], headers: &mut HeaderMap) {
+pub(crate) fn promote(pairs: &[(String, String, &str)], headers: &mut HeaderMap) {
     let presigned = pairs.iter().any(|(name, _, _)| name == "X-Amz-Signature" || name == "Signature");
     for (name, value, _) in pairs.iter().filter(|_| presigned) {
         let name = name.to_ascii_lowercase();
@@ -297,7 +301,7 @@ fn is_signature(name: &str) -> bool {
 }
 
 /// The path and query without what s3s would check once more.
-fn without_signature(uri: &Uri, pairs: &[(String, String, &str)]) -> S3Result<Uri> {
+pub(crate) fn without_signature(uri: &Uri, pairs: &[(String, String, &str)]) -> S3Result<Uri> {
     let kept: Vec<&str> = pairs
         .iter()
         .filter(|(name, _, _)| !is_signature(&name.to_ascii_lowercase()))

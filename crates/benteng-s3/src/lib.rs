@@ -20,6 +20,8 @@ mod described; // headers that are stored with an object
 mod door; // sockets, connections, start and stop
 mod fault; // every error -> S3 code
 mod front; // what happens to a request before and after s3s
+#[cfg(debug_assertions)]
+pub mod fuzz; // what parsers must bear; none in a release build
 mod names; // hosts, paths, queries
 mod ops; // the operations
 mod service; // the operations as s3s wants them

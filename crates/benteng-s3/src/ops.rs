@@ -6,6 +6,9 @@ mod listing; // ListObjects, both versions
 mod objects; // put, get, head, delete
 mod uploads; // multipart
 
+#[cfg(debug_assertions)]
+pub(crate) use uploads::listed_parts;
+
 use benteng_identity::{Action, Resource, authorize};
 use benteng_meta::ETag;
 use benteng_objects::{Bucket, Objects};

@@ -17,6 +17,8 @@ use s3s::{S3Error, S3ErrorCode, S3Result};
 use crate::fault::{self, fault, invalid};
 
 pub(crate) use v4::ChunkSigner;
+#[cfg(debug_assertions)]
+pub(crate) use v4::signature_of;
 
 /// How far a client's clock may be off, seconds.
 const SKEW_SECONDS: i64 = 15 * 60;

@@ -90,6 +90,8 @@ struct State {
     crash_at: Option<u64>,
     /// Calls of a kind still to come before one fails with EIO.
     failing: BTreeMap<DiskCall, Vec<u64>>,
+    /// Changing calls still to come before one fails, and how.
+    failing_op: Option<(u64, Errno)>,
     /// Errors that this boot was given for nothing that it did.
     failures: u64,
     flips: u64,
@@ -128,6 +130,7 @@ impl SimDisk {
             changes: 0,
             crash_at: None,
             failing: BTreeMap::new(),
+            failing_op: None,
             failures: 0,
             flips: 0,
             stalled_until: None,
@@ -156,6 +159,7 @@ impl SimDisk {
         state.image.close_all();
         state.crash_at = None;
         state.failing.clear();
+        state.failing_op = None;
         state.failures = 0;
         state.stalled_until = None;
     }
@@ -193,7 +197,14 @@ impl SimDisk {
         self.shared.lock().failing.entry(call).or_default().push(n.max(1));
     }
 
-    /// Calls that failed with EIO since the last boot.
+    /// The `n`-th changing call from now (1: the next), whatever its kind, fails once: with ENOSPC if the device
+    /// is `full`, else with EIO. 0: none does any more.
+    pub fn fail_op(&self, n: u64, full: bool) {
+        let errno = if full { Errno::ENOSPC } else { Errno::EIO };
+        self.shared.lock().failing_op = (n > 0).then_some((n, errno));
+    }
+
+    /// Calls that failed for nothing that the software did, since the last boot.
     pub fn failures(&self) -> u64 {
         self.shared.lock().failures
     }

@@ -37,11 +37,38 @@ struct State {
     /// Views in use, by the batch that they see last.
     views: BTreeMap<u64, usize>,
     generation: u64,
+    /// Calls still to come before one fails, and how: of writes and flushes, and of reads.
+    failing: [Option<(u64, Errno)>; 2],
+    /// Calls of this boot that failed for nothing that the software did.
+    failures: u64,
     write_latency: Option<RangeInclusive<Duration>>,
     flush_latency: Option<RangeInclusive<Duration>>,
 }
 
+/// Kinds of calls, for planning faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvCall {
+    /// Writing a batch, or flushing.
+    Change,
+    /// Reading a key, or a scan.
+    Read,
+}
+
 impl State {
+    /// A call of a kind is made: whether it fails.
+    fn made(&mut self, call: KvCall, op: &'static str) -> Result<()> {
+        let planned = &mut self.failing[call as usize];
+        let Some((left, errno)) = planned else { return Ok(()) };
+        *left -= 1;
+        if *left > 0 {
+            return Ok(());
+        }
+        let errno = *errno;
+        *planned = None;
+        self.failures += 1;
+        Err(Error::new(op, "the simulated store", errno.into()))
+    }
+
     fn set(&mut self, key: &Bytes, value: Option<Bytes>) {
         let batch = self.written;
         let versions = self.map.entry(key.clone()).or_default();
@@ -181,6 +208,28 @@ impl SimKv {
             state.given_up += 1;
             state.empty();
         }
+        (state.failing, state.failures) = ([None; 2], 0);
+    }
+
+    /// As [`SimKv::crash`], back to this batch; it must not lie before the last flush.
+    pub fn crash_to(&self, batch: u64) {
+        let mut state = self.shared.lock();
+        assert!((state.flushed..=state.written).contains(&batch), "a flush does not come undone");
+        state.rewind(batch);
+        state.generation += 1;
+        (state.failing, state.failures) = ([None; 2], 0);
+    }
+
+    /// The `n`-th call of its kind from now (1: the next) fails once: with ENOSPC if the device is `full`, else
+    /// with EIO. 0: none does any more.
+    pub fn fail(&self, call: KvCall, n: u64, full: bool) {
+        let errno = if full { Errno::ENOSPC } else { Errno::EIO };
+        self.shared.lock().failing[call as usize] = (n > 0).then_some((n, errno));
+    }
+
+    /// Calls that failed since the last boot.
+    pub fn failures(&self) -> u64 {
+        self.shared.lock().failures
     }
 
     /// The store is gone: empty, as after the loss of its directory.
@@ -310,6 +359,7 @@ impl View {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
     ) -> Result<()> {
         let Some((lower, upper)) = range(from, to) else { return Ok(()) };
+        self.shared.lock().made(KvCall::Read, "scan store")?;
         let mut reached: Option<Bytes> = None;
         loop {
             let pairs = match &reached {
@@ -332,10 +382,11 @@ impl View {
 
 impl KvView for View {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        let state = self.shared.lock();
+        let mut state = self.shared.lock();
         if state.generation != self.generation {
             return Err(stale("read store"));
         }
+        state.made(KvCall::Read, "read store")?;
         Ok(state.map.get(key).and_then(|versions| self.value(versions)))
     }
 
@@ -375,6 +426,7 @@ impl Kv for OpenKv {
                 if state.generation != generation {
                     return Err(stale("write store"));
                 }
+                state.made(KvCall::Change, "write store")?;
                 state.apply(batch);
                 state.write_latency.clone()
             };
@@ -387,7 +439,10 @@ impl Kv for OpenKv {
         let (shared, generation) = (self.shared.clone(), self.generation);
         Box::pin(async move {
             let (upto, latency) = {
-                let state = shared.lock();
+                let mut state = shared.lock();
+                if state.generation == generation {
+                    state.made(KvCall::Change, "flush store")?;
+                }
                 (state.written, state.flush_latency.clone())
             };
             shared.pass(latency).await;

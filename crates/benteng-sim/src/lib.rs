@@ -44,7 +44,7 @@ pub use disk::{DiskCall, SimDisk};
 pub use fate::SimFate;
 pub use gate::Gate;
 pub use host::{Ending, SimHost};
-pub use kv::SimKv;
+pub use kv::{KvCall, SimKv};
 pub use nemesis::Fault;
 pub use net::SimNet;
 pub use probes::{FORBIDDEN_PROBES, PROBES, Probes, SCRIPTED_PROBES};

@@ -5,6 +5,7 @@ mod commands; // C: what comes twice, late, past its deadline; clocks
 mod honest; // I: copies, conditions, damage; K: nonces
 mod journal; // J: torn tails, damage, failed syncs, recycling
 mod members; // S8, O2: nodes that come and go, and who acts in their names
+mod nth; // J6, O6: the N-th operation fails, for every N
 mod objects; // O: parts, fences, moves, readers, room
 mod raft; // S: votes, leases, start-up checks, damage
 mod room; // J6, I7: a journal that waits for room, a peer that reads nothing
@@ -66,6 +67,11 @@ pub fn all() -> Vec<Scenario> {
         room::ALL,
     ];
     all.into_iter().flatten().copied().collect()
+}
+
+/// Those in which the N-th operation of a device fails, for every N: too long to be played with the others.
+pub fn nth_failures() -> Vec<Scenario> {
+    nth::ALL.to_vec()
 }
 
 #[cfg(test)]

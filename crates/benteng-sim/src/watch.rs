@@ -125,14 +125,14 @@ impl Watch {
 
 /// Whether a fault accounts for the end of this boot.
 fn is_excused(host: &SimHost, ending: &Ending) -> bool {
-    let failed = host.disk.failures() > 0;
+    let failed = host.disk.failures() > 0 || host.kv.failures() > 0;
     let damaged = host.disk.flips() > 0 || host.kv.flips() > 0;
     match ending {
         Ending::Panicked | Ending::Returned(Ok(())) => false,
         Ending::Returned(Err(_)) => failed || damaged || host.disk.is_limited(),
         Ending::Stopped(why) => {
             (why.contains("J6") && failed)
-                || (why.contains("S6") && damaged)
+                || (why.contains("S6") && (damaged || host.kv.failures() > 0))
                 || why.contains("disk operation")
         }
     }

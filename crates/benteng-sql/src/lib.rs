@@ -13,6 +13,8 @@ mod catalog; // pg_catalog and the functions that clients ask for
 mod connection; // one client: messages in, answers out
 mod door; // accepts, bounds and stops connections
 mod error; // SQLSTATE of everything that can go wrong
+#[cfg(debug_assertions)]
+pub mod fuzz; // what parsers must bear; none in a release build
 mod output; // rows as PostgreSQL sends them
 mod portal; // statements and portals of a connection
 mod scram; // SCRAM-SHA-256, server side

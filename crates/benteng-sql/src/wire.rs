@@ -208,7 +208,7 @@ impl Wire {
 }
 
 /// Takes a first message; `None`: more bytes are needed.
-fn first(input: &mut BytesMut) -> Result<Option<First>, WireError> {
+pub(crate) fn first(input: &mut BytesMut) -> Result<Option<First>, WireError> {
     let Some(length) = input.first_chunk::<4>().map(|b| u32::from_be_bytes(*b) as usize) else {
         return Ok(None);
     };
@@ -247,7 +247,7 @@ fn first(input: &mut BytesMut) -> Result<Option<First>, WireError> {
 }
 
 /// Takes a message; `None`: more bytes are needed.
-fn frontend(input: &mut BytesMut, limit: usize) -> Result<Option<Frontend>, WireError> {
+pub(crate) fn frontend(input: &mut BytesMut, limit: usize) -> Result<Option<Frontend>, WireError> {
     let Some(head) = input.first_chunk::<5>() else { return Ok(None) };
     let kind = head[0];
     let what = name(kind).ok_or(WireError::Garbage("unknown"))?;

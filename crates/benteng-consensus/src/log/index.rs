@@ -71,7 +71,8 @@ impl Index {
     /// Adds an entry behind the last. `Err` names the hole that it would leave.
     pub(super) fn push(&mut self, entry: Entry, ticket: u64) -> Result<(), String> {
         // An empty log may begin anywhere: what stood before is openraft's to know.
-        let expected = self.last().map_or(entry.log_id.index, |last| last.index + 1);
+        let expected = self.last().map_or(Some(entry.log_id.index), |last| last.index.checked_add(1));
+        let expected = expected.ok_or("nothing follows the last index there is")?;
         if entry.log_id.index != expected {
             return Err(format!("entry {} does not follow; expected index {expected}", entry.log_id.index));
         }

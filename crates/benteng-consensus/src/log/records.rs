@@ -85,6 +85,12 @@ pub(super) fn read(kind: u8, tag: &[u8], body: Option<&Bytes>) -> Option<Logged>
     }
 }
 
+/// The record that an entry's body was read from; `None`: the body is no entry's.
+#[cfg(debug_assertions)]
+pub(super) fn entry_of(id: LogId, body: &[u8]) -> Option<Record> {
+    read_entry(id, body).ok().map(|read| entry(&read))
+}
+
 /// Reads an entry's body back.
 pub(super) fn read_entry(id: LogId, body: &[u8]) -> Result<Entry, String> {
     let payload: EntryPayload = wire::decode_payload(body)?;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::Versioned;
+use crate::codec::{self, Versioned};
 use crate::ids::*;
 
 /// The site as a whole.
@@ -35,6 +35,43 @@ pub struct SiteRow {
 impl Versioned for SiteRow {
     const WHAT: &'static str = "site";
     const VERSION: u8 = 2;
+
+    fn older(version: u8, body: &[u8]) -> Option<Result<SiteRow, String>> {
+        (version == 1).then(|| codec::whole::<SiteRowV1>(body).map(SiteRow::from))
+    }
+}
+
+/// The site before fewer than three voters could be accepted.
+#[derive(Deserialize)]
+struct SiteRowV1 {
+    id: SiteId,
+    name: String,
+    created: SiteTime,
+    copies: u8,
+    copies_min: u8,
+    next_node: NodeId,
+    removal_delay: i64,
+    recovery_epoch: u64,
+    ca: Bytes,
+    root_check: Bytes,
+}
+
+impl From<SiteRowV1> for SiteRow {
+    fn from(old: SiteRowV1) -> SiteRow {
+        SiteRow {
+            id: old.id,
+            name: old.name,
+            created: old.created,
+            copies: old.copies,
+            copies_min: old.copies_min,
+            next_node: old.next_node,
+            removal_delay: old.removal_delay,
+            recovery_epoch: old.recovery_epoch,
+            ca: old.ca,
+            root_check: old.root_check,
+            one_voter: false,
+        }
+    }
 }
 
 /// The group's clock and counters; rewritten by every command.
@@ -57,12 +94,11 @@ impl Versioned for ClockRow {
     const WHAT: &'static str = "clock";
     const VERSION: u8 = 2;
 
-    fn older(version: u8, body: &[u8]) -> Option<postcard::Result<(ClockRow, &[u8])>> {
+    fn older(version: u8, body: &[u8]) -> Option<Result<ClockRow, String>> {
         (version == 1).then(|| {
-            let ((seq, now, answers, answers_crowded_out, chunks_short), rest) =
-                postcard::take_from_bytes(body)?;
+            let (seq, now, answers, answers_crowded_out, chunks_short) = codec::whole(body)?;
             let queues = Queues::default();
-            Ok((ClockRow { seq, now, answers, answers_crowded_out, chunks_short, queues }, rest))
+            Ok(ClockRow { seq, now, answers, answers_crowded_out, chunks_short, queues })
         })
     }
 }

@@ -391,7 +391,7 @@ fn upload_checksum(algorithm: Option<&str>, kind: Option<&str>) -> S3Result<Opti
 }
 
 /// The parts as a completion lists them.
-fn listed_parts(listed: Vec<CompletedPart>) -> S3Result<Vec<ListedPart>> {
+pub(crate) fn listed_parts(listed: Vec<CompletedPart>) -> S3Result<Vec<ListedPart>> {
     if listed.is_empty() || listed.len() > PARTS_MAX {
         let message = "The XML you provided was not well-formed or did not validate against our published schema: \
                        1 to 10000 parts.";

@@ -189,6 +189,21 @@ async fn check(asked: &Asked<'_>, claim: &Claim<'_>, keys: &dyn Keys) -> S3Resul
     Ok(Verified { who: found.who, payload: payload(claim.payload, Some(seed))? })
 }
 
+/// The signature, in hex, of a request by header: what a client sends. `who`: its secret, and the date.
+#[cfg(debug_assertions)]
+pub(crate) fn signature_of(
+    parts: &http::request::Parts,
+    pairs: &[(&str, &str)],
+    signed: &[String],
+    (secret, date): (&str, &str),
+) -> Option<String> {
+    let scope = Scope { key: "", date: date.get(..8)?, region: "us-east-1", service: "s3" };
+    let request = canonical::request(parts, pairs, signed, "UNSIGNED-PAYLOAD", Reading::ALL[0])?;
+    let hash = hex::encode(digest::digest(&digest::SHA256, &request));
+    let text = format!("AWS4-HMAC-SHA256\n{date}\n{}\n{hash}", scope.text());
+    Some(hex::encode(hmac::sign(&scope.signing_key(secret), text.as_bytes())))
+}
+
 /// Every `x-amz-*` header must be signed: else whoever holds a presigned PUT could add
 /// `x-amz-copy-source` and read what the signer may read.
 fn all_signed(asked: &Asked<'_>, signed: &[String]) -> S3Result<()> {
@@ -269,7 +284,7 @@ impl ChunkSigner {
     }
 
     /// A signer as the golden test of AWS's documentation has it.
-    #[cfg(test)]
+    #[cfg(any(test, debug_assertions))]
     pub(crate) fn for_test(secret: &str, date: &str, region: &str, seed: &str) -> ChunkSigner {
         let scope = Scope { key: "k", date: &date[..8], region, service: "s3" };
         ChunkSigner {

@@ -24,7 +24,7 @@ enum Course {
     /// The host stops here, in the middle of it.
     Crash { half: bool },
     /// The device fails.
-    Eio,
+    Fails(Errno),
 }
 
 impl State {
@@ -39,8 +39,18 @@ impl State {
         planned.iter_mut().for_each(|left| *left -= 1);
         let fails = planned.contains(&0);
         planned.retain(|left| *left > 0);
-        self.failures += u64::from(fails);
-        if fails { Course::Eio } else { Course::Whole }
+        let mut course = if fails { Course::Fails(Errno::EIO) } else { Course::Whole };
+        if call != DiskCall::Read
+            && let Some((left, errno)) = &mut self.failing_op
+        {
+            *left -= 1;
+            if *left == 0 {
+                course = Course::Fails(*errno);
+                self.failing_op = None;
+            }
+        }
+        self.failures += u64::from(!matches!(course, Course::Whole));
+        course
     }
 }
 
@@ -147,7 +157,7 @@ where
             drop((begun, ended));
             Ok(None)
         }
-        Course::Eio if !sync => Err(Errno::EIO.into()),
+        Course::Fails(errno) if !sync => Err(errno.into()),
         course => {
             let begun = begin(&mut state, true)?;
             let range = match call {

@@ -38,6 +38,105 @@ fn crash_copy(from: &Path, to: &Path) {
     }
 }
 
+/// The suite, with an unclean end between every two openings: what was not flushed is lost.
+#[tokio::test]
+async fn rocks_conforms_over_unclean_ends() {
+    let dir = temp();
+    let mut lives = 0;
+    // Kept beyond the suite's own handles: a store that is dropped flushes, and nothing would be lost.
+    let mut last: Option<Arc<RocksKv>> = None;
+    conformance::kv(|| {
+        let path = |life: u32| dir.path().join(life.to_string());
+        if let Some(store) = last.take() {
+            crash_copy(&path(lives), &path(lives + 1));
+            drop(store);
+            fs::remove_dir_all(path(lives)).expect("nobody holds it");
+            lives += 1;
+        }
+        let opened = RocksKv::open(&path(lives), &small());
+        last = opened.as_ref().ok().cloned();
+        async move { Ok(opened? as Arc<dyn Kv>) }
+    })
+    .await;
+    assert!(lives > 20, "{lives} unclean ends");
+}
+
+/// Where the process that is killed keeps its store; unset in the one that kills.
+const CHILD: &str = "BENTENG_KILLED_STORE";
+/// Batches between two flushes of that process.
+const FLUSHED: u64 = 37;
+
+/// Writes and flushes without end, and says in a file beside the store how far it is.
+async fn write_until_killed(path: &Path) {
+    let store = RocksKv::open(path, &small()).expect("opens");
+    let mut said = std::fs::File::create(path.with_extension("said")).expect("creates");
+    for n in 1_u64.. {
+        let mut batch = put("position", n.to_string());
+        batch.put(format!("k{}", n % 50), vec![n as u8; 5000]);
+        batch.delete(format!("k{}", (n + 25) % 50));
+        store.write(batch).await.expect("writes");
+        let mut flushed = 0;
+        if n % FLUSHED == 0 {
+            store.flush().await.expect("flushes");
+            flushed = n;
+        }
+        io::Write::write_all(&mut said, format!("{n} {flushed}\n").as_bytes()).expect("writes");
+    }
+}
+
+/// A real process, really killed: the log is off, so what was not flushed is lost, and never half of a batch.
+#[tokio::test]
+async fn a_killed_process_comes_back_at_a_batch_after_its_last_flush() {
+    if let Some(path) = std::env::var_os(CHILD) {
+        write_until_killed(Path::new(&path)).await;
+        return;
+    }
+    for round in 0..6 {
+        let dir = temp();
+        let path = dir.path().join("store");
+        let mut child = std::process::Command::new(std::env::current_exe().expect("this test has a file"))
+            .args([
+                "--exact",
+                "real::rocks::tests::a_killed_process_comes_back_at_a_batch_after_its_last_flush",
+            ])
+            .env(CHILD, &path)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("starts");
+        let said = || fs::read_to_string(path.with_extension("said")).unwrap_or_default();
+        let enough = FLUSHED * (round + 1) + 11 * round;
+        while said().lines().count() < enough as usize {
+            assert!(child.try_wait().expect("it is ours").is_none(), "the writer ended by itself");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        child.kill().expect("SIGKILL");
+        child.wait().expect("it is gone");
+        let said = said();
+        let lines: Vec<(u64, u64)> = said
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .map(|(n, flushed)| (n.parse().expect("a number"), flushed.parse().expect("a number")))
+            .collect();
+        let written = lines.last().expect("it wrote").0;
+        let flushed = lines.iter().map(|(_, flushed)| *flushed).max().expect("it wrote");
+        let store = RocksKv::open(&path, &small()).expect("it opens after a kill");
+        let position = store.get(b"position").expect("reads").expect("it was flushed");
+        let position: u64 = String::from_utf8_lossy(&position).parse().expect("a number");
+        // The last batch may have been written without its line.
+        assert!(
+            (flushed..=written + 1).contains(&position),
+            "{flushed} flushed, {written} written: {position}"
+        );
+        let of = |n: u64| store.get(format!("k{}", n % 50).as_bytes()).expect("reads");
+        assert_eq!(
+            of(position).as_deref(),
+            Some(&vec![position as u8; 5000][..]),
+            "half of batch {position}"
+        );
+        assert_eq!(of(position + 25), None, "half of batch {position}");
+    }
+}
+
 #[tokio::test]
 async fn an_unclean_end_returns_to_the_last_flush() {
     let dir = temp();

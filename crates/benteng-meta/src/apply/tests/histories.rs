@@ -117,3 +117,23 @@ proptest! {
         let _ = codec::decode::<BlobRow>(&bytes);
     }
 }
+
+/// The fuzzer's first find: answers that stand within each other as deep as their bytes say took the stack.
+#[test]
+fn c5_settlings_of_settlings_end_before_a_replica_cannot_read_them() {
+    let mut state = State::site();
+    let settle = |of: u128| Command::Settle { id: CommandId(Uuid::from_u128(of)), chunks: vec![] };
+    assert_eq!(state.run_as(5000, SECOND, i64::MAX, settle(4999)), Ok(Answer::NeverApplied));
+    for n in 1..=SETTLED_DEPTH_MAX as u128 {
+        let outcome = state.run_as(5000 + n, SECOND, i64::MAX, settle(5000 + n - 1));
+        assert!(matches!(outcome, Ok(Answer::Settled(_))), "{n}: {outcome:?}");
+    }
+    let last = 5000 + SETTLED_DEPTH_MAX as u128;
+    let outcome = state.run_as(last + 1, SECOND, i64::MAX, settle(last));
+    assert!(matches!(outcome, Err(Rejection::Invalid(_))), "{outcome:?}");
+    let row: AnswerRow =
+        query::get(&state, &key::answer(CommandId(Uuid::from_u128(last)))).expect("readable").expect("there");
+    assert_eq!(settled_depth(&row.outcome), SETTLED_DEPTH_MAX);
+    let deep = [&[1, 2][..], &[0, 7].repeat(1 << 20), &[0, 0]].concat();
+    assert!(codec::decode::<AnswerRow>(&deep).is_err());
+}
