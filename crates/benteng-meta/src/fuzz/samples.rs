@@ -145,7 +145,9 @@ fn written<T: Versioned>(out: &mut Vec<Sample>, name: &str, row: &T) {
 pub fn rows() -> Vec<Sample> {
     let mut out = Vec::new();
     let at = SiteTime(6 * SECOND);
-    let clock = ClockRow { seq: StateSeq(700), now: at, answers: 3, answers_crowded_out: 2, chunks_short: 1 };
+    let queues = Queues { answers: StateSeq(600), completions: StateSeq(500), dead: StateSeq(400) };
+    let clock =
+        ClockRow { seq: StateSeq(700), now: at, answers: 3, answers_crowded_out: 2, chunks_short: 1, queues };
     written(&mut out, "clock", &clock);
     written(&mut out, "node", &NodeRow { state: NodeState::Draining, ..node(1) });
     let placement = PlacementRow {
