@@ -2,7 +2,7 @@
 //!
 //! RocksDB verifies what it reads, and reads what is asked for often from its cache: what rots beneath stays
 //! unseen. So the files are opened a second time, read-only and without a cache, and read from end to end. Blocks that
-a range tombstone covers as a whole may be passed over: they are nobody's any more, and go with the next compaction.
+//! a range tombstone covers as a whole may be passed over: they are nobody's any more, and go with the next compaction.
 
 use std::fs::{self, File};
 use std::io;
