@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use benteng_host::KvView;
-use benteng_meta::ids::*;
 use benteng_meta::Command;
+use benteng_meta::ids::*;
 use futures::StreamExt;
 
 use crate::Result;
