@@ -85,6 +85,11 @@ fn report() -> Report {
             found: 22,
             mended: 23,
             asked: true,
+            segments_found: 24,
+            log_found: 25,
+            log_damaged: 26,
+            log_mended: 27,
+            store_given_up: 28,
         },
     }
 }
@@ -124,8 +129,8 @@ pub fn messages() -> Vec<Sample> {
 
 /// Reads the message of this name and writes it again.
 #[cfg(test)]
-fn again(name: &str, bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
-    fn plain<T: Versioned>(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
+fn again(name: &str, bytes: &[u8]) -> Result<Vec<u8>, String> {
+    fn plain<T: Versioned>(bytes: &[u8]) -> Result<Vec<u8>, String> {
         codec::decode::<T>(bytes).map(|message| codec::encode(&message).to_vec()).map_err(|e| e.to_string())
     }
     match name {

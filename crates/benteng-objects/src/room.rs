@@ -68,7 +68,8 @@ fn stand(core: &Core, full: bool, seen: Mono) -> Mono {
 async fn lead(core: &Core, full: bool) {
     let voters = core.group.status().voters;
     let others = voters.iter().copied().filter(|node| *node != core.me);
-    let asked = others.map(|node| async move { (node, core.copies.report(node, ASK).await.ok()) });
+    let report = |node| async move { core.copies.report(node, ASK).await.ok().map(|(report, _)| report) };
+    let asked = others.map(|node| async move { (node, report(node).await) });
     let reports = futures::future::join_all(asked).await;
     // Who does not answer is not known to be full.
     let without =

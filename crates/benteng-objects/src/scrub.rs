@@ -102,12 +102,16 @@ impl Pass {
     pub(crate) fn sample(after: ChunkId) -> Pass {
         Pass {
             ended: 1,
+            part: Part::Segments(9),
             after: Some(after),
             started: Some(SiteTime(2)),
             bytes: 3,
             last_ended: Some(SiteTime(4)),
+            log_ended: Some(SiteTime(7)),
             found: 5,
             mended: 6,
+            segments_found: 8,
+            log_found: 10,
             asked: true,
         }
     }

@@ -6,6 +6,7 @@ mod nodes; // nodes are drained and removed, and counts fall by command alone
 mod uploads; // multipart uploads free what they must
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use benteng_host::{KvView, Op, Visit};
 use bytes::Bytes;
@@ -187,7 +188,8 @@ impl State {
             (key::Table::DeadBlob, clock.queues.dead),
         ] {
             let (from, to) = (key::table(table), key::from_seq(table, begins));
-            let before = self.0.range(from.to_vec()..to.to_vec()).next();
+            let range = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+            let before = self.0.range::<[u8], _>(range).next();
             assert!(before.is_none(), "a queue begins behind one of its rows: {before:?}");
         }
         for key in self.0.keys().filter(|k| k[0] == key::Table::DeadPart as u8) {

@@ -175,7 +175,7 @@ async fn i4_a_damaged_copy_of_what_was_deleted_is_nobodys_trouble() {
     put(&objects, &bucket, "k", &bytes).await.unwrap();
     // A reader keeps what is deleted from its removal (O5).
     let reading = objects.get(&bucket, "k", GetOptions::default()).await.unwrap();
-    objects.delete(&bucket, vec![DeleteKey { key: "k".into(), if_match: None }]).await.unwrap();
+    objects.delete(&bucket, vec![benteng_meta::DeleteKey { key: "k".into(), if_match: None }]).await.unwrap();
     let store = site.node(1).store();
     let (chunk, _) = store.list(None, 1).unwrap()[0];
     let cipher = store.read(chunk, 3..4).await.unwrap();

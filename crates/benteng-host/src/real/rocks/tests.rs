@@ -69,7 +69,7 @@ const FLUSHED: u64 = 37;
 /// Writes and flushes without end, and says in a file beside the store how far it is.
 async fn write_until_killed(path: &Path) {
     let store = RocksKv::open(path, &small()).expect("opens");
-    let mut said = std::fs::File::create(path.with_extension("said")).expect("creates");
+    let mut said = fs::File::create(path.with_extension("said")).expect("creates");
     for n in 1_u64.. {
         let mut batch = put("position", n.to_string());
         batch.put(format!("k{}", n % 50), vec![n as u8; 5000]);
