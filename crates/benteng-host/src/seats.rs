@@ -2,11 +2,9 @@
 //! longest gives his up: connections that nobody uses lock nobody out.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
-
-use crate::probe;
 
 /// The seats of one door.
 pub struct Seats {
@@ -64,6 +62,8 @@ impl Seats {
     ///
     /// Cancellation: nothing is taken; who was asked to leave leaves.
     pub async fn take(self: &Arc<Seats>) -> Arc<Seat> {
+        // Whom this call has asked, for as long as he is there: one seat is enough.
+        let mut asked: Option<Weak<Notify>> = None;
         loop {
             // Before the look: a seat that is given up in between is not missed.
             let changed = self.changed.notified();
@@ -76,9 +76,11 @@ impl Seats {
                     let use_ = Mutex::new(Use { requests: 0, idle_since: Some(idle_since) });
                     return Arc::new(Seat { seats: self.clone(), leave, use_ });
                 }
-                if let Some((_, leave)) = state.idle.pop_first() {
-                    probe("idle_connection_let_go");
+                if asked.as_ref().is_none_or(|who| who.strong_count() == 0)
+                    && let Some((_, leave)) = state.idle.pop_first()
+                {
                     leave.notify_one();
+                    asked = Some(Arc::downgrade(&leave));
                 }
             }
             changed.await;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use benteng_consensus::Group;
-use benteng_host::{Host, probe, timeout};
+use benteng_host::{Host, timeout};
 use benteng_meta::ids::NodeId;
 use benteng_meta::{NodeRow, NodeState, key, query};
 use benteng_rpc::Secure;
@@ -38,7 +38,6 @@ pub(crate) async fn look(
     };
     match timeout(&*host.clock, ANSWER, met).await {
         Ok(Some(_)) => {
-            probe("node_runs_elsewhere");
             let why = format!(
                 "node {me} runs already, at {address}; these disks are a copy of its own. Wipe them and let the machine \
                  join as a node of its own (`benteng node add`), or stop the other process for good and start this one"

@@ -13,10 +13,12 @@ pub(crate) fn echo(key: String) -> Option<String> {
 }
 
 /// The first character of a document that XML 1.0 cannot carry, plain or as a reference, and
-/// the byte at which it stands.
+/// the byte at which it stands. What is no UTF-8 is none: the parser passes over it where it reads no text.
 pub(crate) fn foreign(body: &[u8]) -> Option<(u32, usize)> {
-    // What is no UTF-8 is for the parser to refuse.
-    let text = std::str::from_utf8(body).ok()?;
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => text,
+        Err(e) => return body.get(e.valid_up_to()).map(|byte| (u32::from(*byte), e.valid_up_to())),
+    };
     let plain = text.char_indices().find(|(_, c)| !carries(*c)).map(|(at, c)| (u32::from(c), at));
     let references = text.match_indices("&#").filter_map(|(at, _)| {
         let rest = text.get(at + 2..)?;
@@ -49,7 +51,7 @@ mod tests {
             (b"<a>&#;&#x;&#", None),
             (b"<a>&#x0000000000001;</a>", Some((1, 3))),
             (b"<a>&#1&#2;</a>", Some((2, 6))),
-            (b"\xff\x01", None),
+            (b"ok\xff\x01", Some((0xFF, 2))),
             (b"", None),
         ] {
             assert_eq!(foreign(body), wanted, "{}", String::from_utf8_lossy(body));

@@ -124,13 +124,13 @@ impl State {
 
     /// Undoes every batch after `last`.
     fn rewind(&mut self, last: u64) {
+        (self.failing, self.failures) = ([None; 2], 0);
         self.map.retain(|_, versions| {
             versions.retain(|(batch, _)| *batch <= last);
             !versions.is_empty()
         });
         self.rotten.retain(|(_, batch)| *batch <= last);
-        self.written = last;
-        self.flushed = last;
+        (self.written, self.flushed) = (last, last);
         self.views.clear();
         self.tidy();
     }
@@ -208,7 +208,6 @@ impl SimKv {
             state.given_up += 1;
             state.empty();
         }
-        (state.failing, state.failures) = ([None; 2], 0);
     }
 
     /// As [`SimKv::crash`], back to this batch; it must not lie before the last flush.
@@ -217,7 +216,6 @@ impl SimKv {
         assert!((state.flushed..=state.written).contains(&batch), "a flush does not come undone");
         state.rewind(batch);
         state.generation += 1;
-        (state.failing, state.failures) = ([None; 2], 0);
     }
 
     /// The `n`-th call of its kind from now (1: the next) fails once: with ENOSPC if the device is `full`, else
@@ -467,7 +465,7 @@ impl Kv for OpenKv {
             let from = after.map_or(Bound::Unbounded, Bound::Excluded);
             for (key, versions) in state.map.range((from, Bound::Unbounded)) {
                 if state.is_rotten(key, versions) {
-                    let rot = std::io::Error::from(std::io::ErrorKind::InvalidData);
+                    let rot = std::io::ErrorKind::InvalidData.into();
                     return Err(Error::new("verify store", String::from_utf8_lossy(key), rot));
                 }
                 let stored = versions.last().and_then(|(_, value)| value.as_ref());

@@ -127,7 +127,13 @@ pub(crate) fn values(
     let told: Vec<Option<&DataType>> =
         (0..types.len()).map(|n| told.get(n).and_then(Option::as_ref)).collect();
     match deserialize_parameters_with_server_types(&portal, &told, &[]).map_err(bad_value)? {
-        ParamValues::List(values) => Ok(values.into_iter().map(|v| v.value).collect()),
+        ParamValues::List(values) if values.len() == types.len() => {
+            Ok(values.into_iter().map(|v| v.value).collect())
+        }
+        ParamValues::List(values) => {
+            let why = format!("{} of {} parameters could be read", values.len(), types.len());
+            Err(LakeError::BadArgument(why))
+        }
         ParamValues::Map(_) => Err(LakeError::BadArgument("parameters are counted, not named".into())),
     }
 }

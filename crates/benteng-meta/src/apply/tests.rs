@@ -3,10 +3,10 @@
 mod histories; // random histories keep the books
 mod moves; // moves of placement groups end
 mod nodes; // nodes are drained and removed, and counts fall by command alone
+mod queues; // what is forgotten in order begins where it says
 mod uploads; // multipart uploads free what they must
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use benteng_host::{KvView, Op, Visit};
 use bytes::Bytes;
@@ -181,17 +181,7 @@ impl State {
         );
         assert_eq!(clock.answers, self.rows(key::Table::Answer) as u64, "answers are counted exactly");
         assert_eq!(clock.answers, self.rows(key::Table::AnswerOrder) as u64);
-        for (table, begins) in [
-            (key::Table::AnswerOrder, clock.queues.answers),
-            (key::Table::CompletedOrder, clock.queues.completions),
-            (key::Table::DeadPart, clock.queues.dead),
-            (key::Table::DeadBlob, clock.queues.dead),
-        ] {
-            let (from, to) = (key::table(table), key::from_seq(table, begins));
-            let range = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
-            let before = self.0.range::<[u8], _>(range).next();
-            assert!(before.is_none(), "a queue begins behind one of its rows: {before:?}");
-        }
+        queues::begin_before_their_rows(&self.0, &clock.queues);
         for key in self.0.keys().filter(|k| k[0] == key::Table::DeadPart as u8) {
             let id = BlobId(Uuid::from_slice(&key[9..25]).expect("sixteen bytes"));
             let number = PartNumber(u16::from_be_bytes([key[25], key[26]]));
@@ -475,40 +465,4 @@ fn i8_dead_rows_stay_until_every_floor_and_every_store_has_passed() {
     assert_eq!((state.rows(key::Table::DeadPart), state.rows(key::Table::DeadBlob)), (0, 0));
     let back = state.run(publish(lives[0], StateSeq(1), dead));
     assert!(matches!(back, Err(Rejection::Invalid(_))), "a floor never goes back");
-}
-
-#[test]
-fn a_join_token_lets_one_node_in_once() {
-    let mut state = State::site();
-    let hash = [9; 32];
-    let node = NodeRow { name: "new".into(), ..State::node(0) };
-    let add = Command::AddNode { node, token: hash };
-    assert_eq!(state.run(add.clone()), Err(Rejection::InvalidToken));
-    let token = Command::CreateJoinToken { hash, valid: 10 * SECOND, replaces: Some(NodeId(2)) };
-    assert_eq!(state.run(token), Ok(Answer::Done));
-    assert_eq!(state.run(add.clone()), Ok(Answer::Node(NodeId(4))));
-    assert_eq!(state.run(add), Err(Rejection::InvalidToken));
-    let row = query::placement(&state, PlacementGroup(0)).expect("readable");
-    assert_eq!(row.target, Some(vec![NodeId(1), NodeId(4), NodeId(3)]), "the newcomer takes the place");
-    let update = Command::UpdateNode { node: NodeId(2), doors: Doors::default(), store: STORES[1] };
-    assert_eq!(state.run(update), Err(Rejection::NoSuchNode(NodeId(2))), "a replaced node never returns");
-}
-
-#[test]
-fn the_last_admin_stays() {
-    let mut state = State::site();
-    let row = |roles| UserRow { roles, opd: None, scram: None, disabled: false, created: SiteTime(0) };
-    let create = |name: &str, roles| Command::CreateUser { name: name.into(), row: row(roles) };
-    assert_eq!(state.run(create("a", vec![Role::Admin])), Ok(Answer::Done));
-    assert_eq!(state.run(create("b", vec![Role::Sistem])), Ok(Answer::Done));
-    let remove = |name: &str| Command::DeleteUser { name: name.into() };
-    assert_eq!(state.run(remove("a")), Err(Rejection::LastAdmin("a".into())));
-    let demote = Command::UpdateUser { name: "a".into(), row: row(vec![]) };
-    assert_eq!(state.run(demote.clone()), Err(Rejection::LastAdmin("a".into())));
-    assert_eq!(state.run(create("c", vec![Role::Admin])), Ok(Answer::Done));
-    assert_eq!(state.run(demote), Ok(Answer::Done));
-    let key = Command::CreateAccessKey { id: "BTAAAA".into(), user: "b".into(), secret: "s".into() };
-    assert_eq!(state.run(key), Ok(Answer::Done));
-    assert_eq!(state.run(remove("b")), Ok(Answer::Done));
-    assert_eq!(state.rows(key::Table::AccessKey), 0, "its keys go with a user");
 }

@@ -109,7 +109,13 @@ impl Told {
 
     fn note(&mut self, stage: &mut Stage, node: u64, key: String, ask: Ask) -> Played {
         let value = self.value;
-        match stage.ask(node, ask)? {
+        // A process that ends by itself leaves its connections as they are: nobody waits for its answer.
+        let machine = stage.machine(node)?;
+        let ticket = stage.start(node, ask)?;
+        stage.until("an answer", 60, |_| ticket.is_done() || machine.ending().is_some())?;
+        let said = if ticket.is_done() { ticket.take().flatten() } else { None };
+        match said {
+            Some(Say::Wrong(what)) => return Err(what),
             Some(Say::Put(_)) => {
                 self.acknowledged.insert(key.clone(), value);
                 self.open.remove(&key);

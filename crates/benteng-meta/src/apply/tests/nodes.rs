@@ -155,3 +155,39 @@ fn the_only_active_node_is_not_drained() {
     assert_eq!(state.run(Command::SetNodeState { node: ONE, state: NodeState::Active }), Ok(Answer::Done));
     assert_eq!(state.run(drain(THREE)), Ok(Answer::Done));
 }
+
+#[test]
+fn a_join_token_lets_one_node_in_once() {
+    let mut state = State::site();
+    let hash = [9; 32];
+    let node = NodeRow { name: "new".into(), ..State::node(0) };
+    let add = Command::AddNode { node, token: hash };
+    assert_eq!(state.run(add.clone()), Err(Rejection::InvalidToken));
+    let token = Command::CreateJoinToken { hash, valid: 10 * SECOND, replaces: Some(NodeId(2)) };
+    assert_eq!(state.run(token), Ok(Answer::Done));
+    assert_eq!(state.run(add.clone()), Ok(Answer::Node(NodeId(4))));
+    assert_eq!(state.run(add), Err(Rejection::InvalidToken));
+    let row = query::placement(&state, PlacementGroup(0)).expect("readable");
+    assert_eq!(row.target, Some(vec![NodeId(1), NodeId(4), NodeId(3)]), "the newcomer takes the place");
+    let update = Command::UpdateNode { node: NodeId(2), doors: Doors::default(), store: STORES[1] };
+    assert_eq!(state.run(update), Err(Rejection::NoSuchNode(NodeId(2))), "a replaced node never returns");
+}
+
+#[test]
+fn the_last_admin_stays() {
+    let mut state = State::site();
+    let row = |roles| UserRow { roles, opd: None, scram: None, disabled: false, created: SiteTime(0) };
+    let create = |name: &str, roles| Command::CreateUser { name: name.into(), row: row(roles) };
+    assert_eq!(state.run(create("a", vec![Role::Admin])), Ok(Answer::Done));
+    assert_eq!(state.run(create("b", vec![Role::Sistem])), Ok(Answer::Done));
+    let remove = |name: &str| Command::DeleteUser { name: name.into() };
+    assert_eq!(state.run(remove("a")), Err(Rejection::LastAdmin("a".into())));
+    let demote = Command::UpdateUser { name: "a".into(), row: row(vec![]) };
+    assert_eq!(state.run(demote.clone()), Err(Rejection::LastAdmin("a".into())));
+    assert_eq!(state.run(create("c", vec![Role::Admin])), Ok(Answer::Done));
+    assert_eq!(state.run(demote), Ok(Answer::Done));
+    let key = Command::CreateAccessKey { id: "BTAAAA".into(), user: "b".into(), secret: "s".into() };
+    assert_eq!(state.run(key), Ok(Answer::Done));
+    assert_eq!(state.run(remove("b")), Ok(Answer::Done));
+    assert_eq!(state.rows(key::Table::AccessKey), 0, "its keys go with a user");
+}
