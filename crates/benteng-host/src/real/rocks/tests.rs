@@ -26,15 +26,28 @@ async fn rocks_conforms() {
     conformance::kv(|| async { Ok(RocksKv::open(&path, &small())? as Arc<dyn Kv>) }).await;
 }
 
-/// A copy of the files of a live store is what a crash leaves behind.
+/// Names and lengths of the files of a store.
+fn listing(path: &Path) -> Vec<(std::ffi::OsString, u64)> {
+    let entries = fs::read_dir(path).expect("lists").flatten();
+    let mut files: Vec<_> =
+        entries.filter_map(|entry| Some((entry.file_name(), entry.metadata().ok()?.len()))).collect();
+    files.sort();
+    files
+}
+
+/// A copy of the files of a live store at one moment is what a crash leaves behind: one that a compaction
+/// changed meanwhile is made anew.
 fn crash_copy(from: &Path, to: &Path) {
-    fs::create_dir(to).expect("creates");
-    for entry in fs::read_dir(from).expect("lists") {
-        let entry = entry.expect("lists");
-        if entry.file_name() != "LOCK" {
-            // A file may be dropped by a compaction meanwhile; a crash would lose it too.
-            let _ = fs::copy(entry.path(), to.join(entry.file_name()));
+    loop {
+        let before = listing(from);
+        fs::create_dir(to).expect("creates");
+        for (name, _) in before.iter().filter(|(name, _)| name != "LOCK") {
+            let _ = fs::copy(from.join(name), to.join(name));
         }
+        if listing(from) == before {
+            return;
+        }
+        fs::remove_dir_all(to).expect("nobody holds it");
     }
 }
 
