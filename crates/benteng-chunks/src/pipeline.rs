@@ -177,7 +177,7 @@ async fn index_all(
             Err(error) => {
                 // The journal has it, the index has not: only a restart brings them together.
                 let why =
-                    format!("I1: the chunk index cannot be written: {error}; the next start replays it");
+                    format!("J6: the chunk index cannot be written: {error}; the next start replays it");
                 match host.fate.abort(&why).await {}
             }
         }
