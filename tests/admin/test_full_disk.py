@@ -99,6 +99,7 @@ def test_o6_full_disks_take_deletes_only_and_writes_return_by_themselves(binary,
         site.nodes[last].end()
         site.nodes[last].start()
         until("the node on its full disk", site.nodes[last].is_ready)
+        until("the refusal, whoever leads now", lambda: refused_as_full(client, "probe", small))
         assert refused_as_full(client, "never", small)
         client.delete_object(Bucket="arsip", Key="k2")
         assert site.nodes[last].s3().get_object(Bucket="arsip", Key="k1")["Body"].read() == large

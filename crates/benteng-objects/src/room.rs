@@ -49,7 +49,8 @@ pub(crate) async fn run(core: Arc<Core>, dir: PathBuf) {
         if core.group.is_leader() {
             lead(&core, full).await;
         } else {
-            core.group.set_full(false);
+            // Should it be elected: until it has asked the others it takes what it has room for itself.
+            core.group.set_full(full);
         }
         ballast(&core.host, &dir, core.copies.disk().fill().free, core.copies.disk().fill().total).await;
     }
