@@ -196,7 +196,7 @@ fn remember(tx: &mut Tx<'_>, id: CommandId, outcome: &Outcome, now: Now) -> Resu
     tx.put(key::answer_order(now.seq, id), &Mark);
     let mut clock: ClockRow = tx.get(&key::clock())?.unwrap_or_default();
     clock.answers += 1;
-    if now.seq.0 % FORGET_EVERY == 0 {
+    if now.seq.0.is_multiple_of(FORGET_EVERY) {
         forget_answers(tx, &mut clock, now)?;
     }
     tx.put(key::clock(), &clock);

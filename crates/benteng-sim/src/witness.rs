@@ -96,10 +96,11 @@ impl Facts {
     fn vote_found(&mut self, store: u128, found: u128) {
         let kept = self.votes.get(&store).copied().unwrap_or(0);
         let term = |vote: u128| vote >> 64;
-        // In one term a vote may be granted later, never given to another.
-        let given = |vote: u128| (vote >> 64, vote as u64 >> 1);
+        let granted = |vote: u128| vote & 1 == 1;
+        // In one term a vote may be granted later, and never be given to another; but whoever voted for a loser
+        // follows the leader whom the others have elected.
         let lost = term(found) < term(kept)
-            || (term(found) == term(kept) && (found < kept || given(found) != given(kept)));
+            || (term(found) == term(kept) && found != kept && (granted(kept) || !granted(found)));
         if lost {
             self.broken.push(format!(
                 "I1: a node forgot a vote: term {} for {}, found term {} for {}",
@@ -223,6 +224,10 @@ mod tests {
         let vote = |term: u128, node: u128, granted: u128| term << 64 | node << 1 | granted;
         check(&[("vote_kept", 1, vote(3, 2, 0)), ("vote_found", 1, vote(3, 2, 1))], 0);
         check(&[("vote_kept", 1, vote(3, 2, 1)), ("vote_found", 1, vote(2, 9, 1))], 1);
+        check(&[("vote_kept", 1, vote(3, 2, 0)), ("vote_found", 1, vote(3, 1, 1))], 0);
+        check(&[("vote_kept", 1, vote(3, 2, 0)), ("vote_found", 1, vote(3, 1, 0))], 1);
+        check(&[("vote_kept", 1, vote(3, 2, 1)), ("vote_found", 1, vote(3, 1, 1))], 1);
+        check(&[("vote_kept", 1, vote(3, 2, 1)), ("vote_found", 1, vote(3, 2, 0))], 1);
         check(&[("vote_kept", 1, vote(3, 2, 0)), ("vote_found", 2, 0)], 0);
         check(&[("log_kept", 1, 9), ("log_found", 1, 9), ("log_kept", 1, 10), ("log_found", 1, 9)], 1);
         check(&[("log_kept", 1, 9), ("log_cut", 1, 4), ("log_found", 1, 4)], 0);
