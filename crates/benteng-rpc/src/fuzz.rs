@@ -64,11 +64,11 @@ pub fn bodies(bytes: &[u8]) {
 
 /// What opens a connection: preface, answer, the plain hello, and the certificate of whoever calls.
 pub fn greeting(bytes: &[u8]) {
-    if let Some(first) = bytes.first_chunk::<PREFACE>() {
-        if let Some(lane) = read_preface(*first) {
-            assert_eq!(preface(lane), *first);
-            assert!(Lane::ALL.contains(&lane));
-        }
+    if let Some(first) = bytes.first_chunk::<PREFACE>()
+        && let Some(lane) = read_preface(*first)
+    {
+        assert_eq!(preface(lane), *first);
+        assert!(Lane::ALL.contains(&lane));
     }
     if let Some(hello) = bytes.first_chunk::<{ secure::HELLO }>()
         && let Some((me, expected)) = secure::parse_hello(hello)
