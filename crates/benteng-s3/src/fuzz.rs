@@ -79,12 +79,11 @@ pub fn whole_request(bytes: &[u8]) {
     }
 }
 
-/// What a body of aws-chunked comes to: its data and trailers, or why it is refused.
-fn decoded(
-    mut chunked: Chunked,
-    wire: &[u8],
-    piece: usize,
-) -> Result<(Vec<u8>, Vec<(String, String)>), String> {
+/// Data and trailers of a body.
+type Decoded = (Vec<u8>, Vec<(String, String)>);
+
+/// What a body of aws-chunked comes to, or why it is refused.
+fn decoded(mut chunked: Chunked, wire: &[u8], piece: usize) -> Result<Decoded, String> {
     let why = |e: BodyError| format!("{e:?}");
     let mut out = Vec::new();
     for piece in wire.chunks(piece.max(1)) {

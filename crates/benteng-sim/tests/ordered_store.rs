@@ -207,8 +207,10 @@ fn copy_as_it_is(from: &Path, to: &Path) {
         fs::create_dir(to).expect("a new folder");
         let before = listed(from);
         let files = before.keys().filter(|path| path.file_name().is_some_and(|name| name != "LOCK"));
-        let copied = files.map(|path| fs::copy(path, to.join(path.file_name().expect("a file has a name"))));
-        let whole = copied.fold(true, |whole, copied| whole && copied.is_ok());
+        let mut copied =
+            files.map(|path| fs::copy(path, to.join(path.file_name().expect("a file has a name"))));
+        // A file that is gone meanwhile: the copy is made anew.
+        let whole = copied.all(|copied| copied.is_ok());
         if whole && listed(from) == before {
             return;
         }

@@ -10,7 +10,7 @@ impl Numbers {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -20,7 +20,7 @@ impl Numbers {
 
     /// A number below `n`; 0 if that is 0.
     pub fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % (n.max(1) as u64)).unwrap_or(0)
+        usize::try_from(self.draw() % (n.max(1) as u64)).unwrap_or(0)
     }
 }
 
@@ -58,7 +58,7 @@ pub fn mutate(input: &mut Vec<u8>, other: &[u8], numbers: &mut Numbers) {
             }
             7 => {
                 // A number of four bytes that lies.
-                let number = u32::try_from(numbers.next() & 0xffff_ffff).unwrap_or(u32::MAX);
+                let number = u32::try_from(numbers.draw() & 0xffff_ffff).unwrap_or(u32::MAX);
                 if let Some(four) = input.get_mut(at..at + 4) {
                     four.copy_from_slice(&(number >> numbers.below(32)).to_be_bytes());
                 }
