@@ -17,37 +17,31 @@ fn play(name: &str) {
 }
 
 #[test]
-#[ignore = "minutes each: tools/test nth"]
 fn j6_nth_failure_in_boot() {
     play("j6_nth_failure_in_boot");
 }
 
 #[test]
-#[ignore = "minutes each: tools/test nth"]
 fn j6_nth_failure_in_put() {
     play("j6_nth_failure_in_put");
 }
 
 #[test]
-#[ignore = "minutes each: tools/test nth"]
 fn j6_nth_failure_in_multipart() {
     play("j6_nth_failure_in_multipart");
 }
 
 #[test]
-#[ignore = "minutes each: tools/test nth"]
 fn j6_nth_failure_in_roll() {
     play("j6_nth_failure_in_roll");
 }
 
 #[test]
-#[ignore = "minutes each: tools/test nth"]
 fn j6_nth_failure_in_snapshot() {
     play("j6_nth_failure_in_snapshot");
 }
 
 #[test]
-#[ignore = "minutes each: tools/test nth"]
 fn j6_nth_failure_in_flush() {
     play("j6_nth_failure_in_flush");
 }

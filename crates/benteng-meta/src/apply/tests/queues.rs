@@ -1,3 +1,5 @@
+//! Queues that are emptied from their front begin where the clock says.
+
 use std::ops::Bound;
 
 use super::*;
