@@ -2,7 +2,8 @@
 //! after a crash it is what it was at some flush at or after the last one that returned,
 //! always at a batch boundary. Whoever writes keeps his own position in the same batch.
 
-use std::ops::ControlFlow;
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -60,6 +61,29 @@ pub trait KvView: Send + Sync {
 
     /// As [`KvView::scan`], in descending order, from the last key below `to` down to `from`.
     fn scan_back(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()>;
+}
+
+/// Rows in memory.
+impl KvView for BTreeMap<Bytes, Bytes> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        Ok(BTreeMap::get(self, key).cloned())
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+        // Not a range with two ends: one that runs backwards is empty here, not a panic.
+        let rows = self.range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
+        let mut rows = rows.take_while(|(key, _)| to.is_empty() || &key[..] < to);
+        let _ = rows.try_for_each(|(key, value)| visit(key, value));
+        Ok(())
+    }
+
+    fn scan_back(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<()> {
+        let upper = if to.is_empty() { Bound::Unbounded } else { Bound::Excluded(to) };
+        let rows = self.range::<[u8], _>((Bound::Unbounded, upper)).rev();
+        let mut rows = rows.take_while(|(key, _)| &key[..] >= from);
+        let _ = rows.try_for_each(|(key, value)| visit(key, value));
+        Ok(())
+    }
 }
 
 /// The store of one node.

@@ -102,7 +102,7 @@ mod tests {
 
     impl KvView for State {
         fn get(&self, key: &[u8]) -> benteng_host::Result<Option<Bytes>> {
-            Ok(self.rows.get(key).cloned())
+            KvView::get(&self.rows, key)
         }
         fn scan(
             &self,
@@ -111,17 +111,15 @@ mod tests {
             visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
         ) -> benteng_host::Result<()> {
             self.scans.fetch_add(1, Ordering::Relaxed);
-            let rows = self.rows.iter().filter(|(key, _)| key[..] >= *from && key[..] < *to);
-            rows.map(|(key, value)| visit(key, value)).take_while(|go_on| go_on.is_continue()).count();
-            Ok(())
+            self.rows.scan(from, to, visit)
         }
         fn scan_back(
             &self,
-            _: &[u8],
-            _: &[u8],
-            _: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+            from: &[u8],
+            to: &[u8],
+            visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
         ) -> benteng_host::Result<()> {
-            Ok(())
+            self.rows.scan_back(from, to, visit)
         }
     }
 

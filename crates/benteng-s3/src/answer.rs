@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use benteng_host::Clock;
+use benteng_host::{Busy, Clock};
 use benteng_objects::{BodyOut, Error};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -118,6 +118,8 @@ pub(crate) struct Record {
     /// Bytes that the answer should have.
     pub(crate) length: u64,
     pub(crate) bytes_out: u64,
+    /// Until the answer is sent its connection is in use.
+    pub(crate) _busy: Busy,
 }
 
 impl Drop for Record {

@@ -1,18 +1,16 @@
 //! Sockets and connections of the S3 door: start, bounds, stop.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use benteng_host::{Busy, Host, Listener, Seat, Seats, Stream, Task, sleep, timeout};
+use benteng_host::{Host, Listener, Seat, Seats, Stream, Task, sleep, timeout};
 use benteng_identity::Identity;
 use benteng_objects::Objects;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use http_body::{Body, Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -226,10 +224,7 @@ where
     let own = Arc::clone(&seat);
     let service = service_fn(move |request| {
         let (front, busy) = (Arc::clone(&front), own.busy());
-        async move {
-            let answer = front.handle(request).await;
-            Ok::<_, Infallible>(answer.map(|body| Held { body, _busy: busy }))
-        }
+        async move { Ok::<_, Infallible>(front.handle(request, busy).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -265,32 +260,6 @@ where
     if let Err(e) = ended {
         // Clients hang up all the time; what we broke off ourselves is logged where it failed.
         tracing::debug!(%peer, error = %e, "S3 connection ended early");
-    }
-}
-
-/// An answer's body; its connection counts as used until it is sent.
-struct Held<B> {
-    body: B,
-    _busy: Busy,
-}
-
-impl<B: Body + Unpin> Body for Held<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

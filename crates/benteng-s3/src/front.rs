@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use benteng_host::{Host, random_array};
+use benteng_host::{Busy, Host, random_array};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, SERVER};
@@ -71,8 +71,9 @@ impl Front {
         Front { service, keys, hosts, host, idle, scheme, xml: Semaphore::new(XML_BUDGET_KIB) }
     }
 
-    /// Answers a request. Never fails: what goes wrong is an answer.
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response<Answer> {
+    /// Answers a request; its connection counts as used until the answer is sent. Never fails: what goes wrong
+    /// is an answer.
+    pub(crate) async fn handle(&self, request: Request<Incoming>, busy: Busy) -> Response<Answer> {
         let id = hex::encode_upper(random_array::<8>(self.host.random.as_ref()));
         let note = Arc::new(Note::new(id, self.host.clock.now()));
         let (parts, incoming) = request.into_parts();
@@ -89,7 +90,7 @@ impl Front {
         };
         let (response, call) = served.unwrap_or_else(|error| (render(error), None));
         let keep = intake.drain(waits).await;
-        let mut response = self.finish(response, call.as_deref(), note, intake);
+        let mut response = self.finish(response, call.as_deref(), note, intake, busy);
         if !keep {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -198,6 +199,7 @@ impl Front {
         call: Option<&Call>,
         note: Arc<Note>,
         intake: Arc<Intake>,
+        busy: Busy,
     ) -> Response<Answer> {
         let (mut parts, body) = response.into_parts();
         let mut bytes = body.bytes().unwrap_or_default();
@@ -231,8 +233,8 @@ impl Front {
             None => bytes.len() as u64,
         };
         let clock = Arc::clone(&self.host.clock);
-        let record =
-            Record { note, intake, clock, status: parts.status.as_u16(), code, length, bytes_out: 0 };
+        let status = parts.status.as_u16();
+        let record = Record { note, intake, clock, status, code, length, bytes_out: 0, _busy: busy };
         let answer = match stream {
             Some(stream) => Answer::stream(stream, length, record),
             None => Answer::whole(bytes, record),

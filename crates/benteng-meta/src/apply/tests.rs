@@ -21,7 +21,7 @@ struct State(BTreeMap<Bytes, Bytes>);
 
 impl KvView for State {
     fn get(&self, key: &[u8]) -> benteng_host::Result<Option<Bytes>> {
-        Ok(self.0.get(key).cloned())
+        KvView::get(&self.0, key)
     }
     fn scan(
         &self,
@@ -29,20 +29,15 @@ impl KvView for State {
         to: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
     ) -> benteng_host::Result<()> {
-        for (k, v) in self.0.range(Bytes::copy_from_slice(from)..) {
-            if (!to.is_empty() && k.as_ref() >= to) || visit(k, v).is_break() {
-                break;
-            }
-        }
-        Ok(())
+        self.0.scan(from, to, visit)
     }
     fn scan_back(
         &self,
-        _: &[u8],
-        _: &[u8],
-        _: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
     ) -> benteng_host::Result<()> {
-        Ok(())
+        self.0.scan_back(from, to, visit)
     }
 }
 

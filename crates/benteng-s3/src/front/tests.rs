@@ -118,7 +118,10 @@ fn connect(fake: Fake) -> DuplexStream {
     let (near, far) = tokio::io::duplex(64 << 10);
     let service = hyper::service::service_fn(move |request| {
         let front = Arc::clone(&front);
-        async move { Ok::<_, std::convert::Infallible>(front.handle(request).await) }
+        async move {
+            let busy = benteng_host::Seats::new(1).take().await.busy();
+            Ok::<_, std::convert::Infallible>(front.handle(request, busy).await)
+        }
     });
     tokio::spawn(async move {
         // Broken connections are what these tests are about.
