@@ -253,7 +253,7 @@ mod tests {
             ("init".to_owned(), written(&formation(Origin::Init { site_name: "kota".into() }))),
             ("join".to_owned(), written(&formation(Origin::Join { peers }))),
         ];
-        benteng_host::golden::hold(env!("CARGO_MANIFEST_DIR"), "node", 1, &samples, &|_, bytes| {
+        benteng_host::golden::hold("node", 1, &samples, &|_, bytes| {
             serde_json::from_slice(bytes).map(|read| written(&read)).map_err(|e| e.to_string())
         });
     }

@@ -33,7 +33,9 @@ use tokio::runtime::{Builder, Runtime};
 use crate::cli::{Cli, ConfigVerb, Noun};
 
 /// Bodies of some KiB come and go by the thousand a second: glibc's allocator joins and splits its free
-/// memory for each. RocksDB's memory comes from here, too.
+/// memory for each. RocksDB's memory comes from here, too. Not in test builds: under libfaketime, which sets
+/// the clocks of nodes in tests, jemalloc asks for the time before the library can answer, and waits for ever.
+#[cfg(not(debug_assertions))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -61,10 +61,9 @@ const TOP: &[&str] = &[
 ];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the tests lie in a folder of the repository")
-        .to_owned()
+    // Of the checkout that runs, not of the one that compiled this: they may share a target folder.
+    let tests = std::env::var_os("CARGO_MANIFEST_DIR").expect("tests are run by cargo");
+    Path::new(&tests).parent().expect("the tests lie in a folder of the repository").to_owned()
 }
 
 /// Every file below `dir` that may be part of the repository, relative to the root, in order.

@@ -20,9 +20,9 @@ pub type Reader<'a> = dyn Fn(&str, &[u8]) -> Result<Vec<u8>, String> + 'a;
 
 /// Holds `samples` of the version that is written today, and the files of all earlier ones, to their promises.
 ///
-/// `root`: the folder of the crate, `env!("CARGO_MANIFEST_DIR")`.
-pub fn hold(root: &str, format: &str, version: u8, samples: &[Sample], read: &Reader<'_>) {
-    let dir = Path::new(root).join("golden");
+/// The files lie in the folder of the crate whose test runs.
+pub fn hold(format: &str, version: u8, samples: &[Sample], read: &Reader<'_>) {
+    let dir = folder();
     let newest = dir.join(format!("{format}_v{version}.hex"));
     if std::env::var_os("BENTENG_GOLDEN").is_some_and(|how| how == "append") {
         append(&newest, samples);
@@ -55,6 +55,13 @@ pub fn hold(root: &str, format: &str, version: u8, samples: &[Sample], read: &Re
             );
         }
     }
+}
+
+/// `golden` of the crate whose test runs: the runner says where that is. What was said when it was compiled may
+/// be another checkout, whose target folder is shared.
+fn folder() -> PathBuf {
+    let root = std::env::var_os("CARGO_MANIFEST_DIR").expect("tests are run by cargo");
+    Path::new(&root).join("golden")
 }
 
 /// Files of a format by version.

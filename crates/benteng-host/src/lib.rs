@@ -10,7 +10,7 @@
 //! Not here: sealing of values (`benteng-keys`), records and group commit
 //! (`benteng-journal`), TLS and framing (`benteng-rpc`).
 
-#[cfg(any(test, feature = "conformance"))]
+#[cfg(debug_assertions)]
 pub mod conformance; // behaviour that every Disk and Kv must show
 mod disk; // files by name, positional I/O, explicit durability
 mod error; // a failed request to the machine: what, on which object, errno

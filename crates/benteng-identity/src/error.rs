@@ -25,8 +25,10 @@ pub enum Error {
     /// The password cannot be used over every door.
     #[error("the password must be {min} to {max} printable ASCII characters", min = crate::scram::PASSWORD_MIN, max = crate::scram::PASSWORD_MAX)]
     BadPassword,
-    /// A secret that no client could send.
-    #[error("the secret of access key {0:?} must be 16 to 128 printable ASCII characters")]
+    /// A secret that no client could send, or an id that is none.
+    #[error(
+        "access key {0:?}: an id is BT and 18 of A-Z and 2-7, a secret 16 to 128 printable ASCII characters"
+    )]
     BadSecret(String),
     /// The key derivation did not end; the node logs why.
     #[error("the password could not be checked: {0}")]

@@ -9,7 +9,9 @@ use zeroize::Zeroizing;
 
 use crate::{ANONYMOUS, Error, ITERATIONS_DEFAULT, Principal, Result, Secret, make_scram, scram};
 
-/// Letters of access key ids.
+/// Access key ids are this and so many letters: 90 bits.
+const ID_PREFIX: &str = "BT";
+const ID_RANDOM: usize = 18;
 const ID_LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 /// Letters of secrets: none that a shell, a URL or an env file would need quoted.
 const SECRET_LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.";
@@ -81,8 +83,12 @@ impl Identity {
     }
 
     /// Whose access key this is, and its secret, with which the door checks the signature.
-    /// `None`: there is no such key, or its user is disabled.
+    /// `None`: there is no such key, or its user is disabled. What is no id of a key is not looked for: a user
+    /// who logs in by name is told apart at once, also while the site has no quorum to ask.
     pub async fn access_key(&self, id: &str) -> Result<Option<(Principal, Secret)>> {
+        if !is_key_id(id) {
+            return Ok(None);
+        }
         self.find(|view| {
             let Some(row) = query::get::<AccessKeyRow>(view, &key::access_key(id))? else { return Ok(None) };
             let secret = Secret::new(row.secret);
@@ -199,16 +205,20 @@ impl Identity {
 
     /// Creates an access key for a user: 20 and 40 characters, 90 and 240 bits.
     pub async fn create_key(&self, user: &str) -> Result<NewKey> {
-        let id = format!("BT{}", *self.letters::<18>(ID_LETTERS));
+        let id = format!("{ID_PREFIX}{}", *self.letters::<ID_RANDOM>(ID_LETTERS));
         let secret = Secret::new(self.letters::<40>(SECRET_LETTERS).to_string());
         self.create_known_key(user, &id, secret.expose()).await?;
         Ok(NewKey { id, secret })
     }
 
     /// Creates an access key that is known already (development credentials).
-    /// Answers `Site(Rejected(AccessKeyExists))` if the id is taken, even by the same user.
+    /// Answers `Site(Rejected(AccessKeyExists))` if the id is taken, even by the same user. Errors: `BadSecret`, also
+    /// for an id that is not of the form of [`Identity::create_key`]'s.
     pub async fn create_known_key(&self, user: &str, id: &str, secret: &str) -> Result<()> {
-        if !(16..=128).contains(&secret.len()) || !secret.bytes().all(|b| b.is_ascii_graphic()) {
+        if !is_key_id(id)
+            || !(16..=128).contains(&secret.len())
+            || !secret.bytes().all(|b| b.is_ascii_graphic())
+        {
             return Err(Error::BadSecret(id.to_owned()));
         }
         let (id, user, secret) = (id.to_owned(), user.to_owned(), secret.to_owned());
@@ -277,6 +287,12 @@ impl Identity {
         let bytes = Zeroizing::new(random_array::<N>(self.host.random.as_ref()));
         Zeroizing::new(bytes.iter().map(|b| char::from(alphabet[usize::from(*b) % alphabet.len()])).collect())
     }
+}
+
+/// Whether a text has the form of an access key id.
+fn is_key_id(text: &str) -> bool {
+    text.strip_prefix(ID_PREFIX)
+        .is_some_and(|rest| rest.len() == ID_RANDOM && rest.bytes().all(|b| ID_LETTERS.contains(&b)))
 }
 
 fn enabled(view: &dyn benteng_host::KvView, user: &str) -> benteng_meta::Result<Option<UserRow>> {

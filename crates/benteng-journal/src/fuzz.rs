@@ -153,22 +153,20 @@ mod tests {
     #[test]
     fn files_are_written_as_ever_and_every_kept_form_is_read() {
         let cut = |why: Option<Vec<u8>>| why.ok_or_else(|| "it does not read".to_owned());
-        benteng_host::golden::hold(env!("CARGO_MANIFEST_DIR"), "file", 1, &samples(), &|name, bytes| {
-            match name {
-                "record" => cut(Header::decode(bytes).map(|read| {
-                    let tag = &bytes[HEADER..read.body_at()];
-                    [&read.encode(tag)[..], tag].concat()
-                })),
-                "segment" => SegmentHeader::decode(bytes).map(|read| read.encode()[..120].to_vec()),
-                "base" => cut(Base::decode(bytes).map(|read| read.encode().to_vec())),
-                "release" => cut(decode_release(bytes).map(|read| encode_release(&read).to_vec())),
-                "watermark" => Watermark::decode(&Bytes::copy_from_slice(bytes), STORE, &NoCipher)
-                    .map(|read| read.encode(STORE, [7; 32], &NoCipher).to_vec()),
-                _ => match Name::parse(&String::from_utf8_lossy(bytes)) {
-                    Name::Segment(number) => Ok(segment_name(number).into_bytes()),
-                    other => Err(format!("{other:?}")),
-                },
-            }
+        benteng_host::golden::hold("file", 1, &samples(), &|name, bytes| match name {
+            "record" => cut(Header::decode(bytes).map(|read| {
+                let tag = &bytes[HEADER..read.body_at()];
+                [&read.encode(tag)[..], tag].concat()
+            })),
+            "segment" => SegmentHeader::decode(bytes).map(|read| read.encode()[..120].to_vec()),
+            "base" => cut(Base::decode(bytes).map(|read| read.encode().to_vec())),
+            "release" => cut(decode_release(bytes).map(|read| encode_release(&read).to_vec())),
+            "watermark" => Watermark::decode(&Bytes::copy_from_slice(bytes), STORE, &NoCipher)
+                .map(|read| read.encode(STORE, [7; 32], &NoCipher).to_vec()),
+            _ => match Name::parse(&String::from_utf8_lossy(bytes)) {
+                Name::Segment(number) => Ok(segment_name(number).into_bytes()),
+                other => Err(format!("{other:?}")),
+            },
         });
     }
 }

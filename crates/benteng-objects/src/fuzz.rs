@@ -159,13 +159,11 @@ mod tests {
 
     use super::*;
 
-    const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-
     #[test]
     fn messages_and_files_are_written_as_ever_and_every_kept_one_is_read() {
         let samples = messages();
         assert_eq!(samples.len() + 1, READERS.len(), "a message without a sample");
-        hold(ROOT, "message", 1, &samples, &again);
-        hold(ROOT, "report", Report::VERSION, &reports(), &again);
+        hold("message", 1, &samples, &again);
+        hold("report", Report::VERSION, &reports(), &again);
     }
 }

@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn what_is_said_on_a_connection_is_written_as_ever_and_every_kept_form_is_read() {
-        benteng_host::golden::hold(env!("CARGO_MANIFEST_DIR"), "wire", 1, &samples(), &|name, bytes| {
+        benteng_host::golden::hold("wire", 1, &samples(), &|name, bytes| {
             let no = || "it does not read".to_owned();
             if name.starts_with("preface") {
                 let lane = bytes.first_chunk().and_then(|first| read_preface(*first)).ok_or_else(no)?;

@@ -8,6 +8,7 @@
 //! Not here: what a query may read (`benteng-lake` asks `authorize`), Flight SQL, COPY and
 //! everything that writes (later steps; refused with a word on what to use instead).
 
+mod binary; // parameters in binary format, before the libraries read them
 mod cancel; // which connection a cancel request means
 mod catalog; // pg_catalog and the functions that clients ask for
 mod connection; // one client: messages in, answers out

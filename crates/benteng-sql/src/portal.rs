@@ -16,6 +16,7 @@ use pgwire::api::stmt::StoredStatement;
 use pgwire::error::PgWireError;
 use pgwire::messages::extendedquery::Bind as TheirBind;
 
+use crate::binary;
 use crate::error::SqlError;
 use crate::output::Output;
 use crate::statement::Statement;
@@ -110,10 +111,23 @@ pub(crate) fn check_bind(bind: &Bind, prepared: &Prepared) -> Result<(), SqlErro
     if bind.formats.iter().chain(&bind.results).any(|format| !(0..=1).contains(format)) {
         return protocol("a format is neither 0 (text) nor 1 (binary)".into());
     }
+    sound(bind, &prepared.parameters()?)
+}
+
+/// Holds values in binary format to what the libraries that read them take on trust. Errors: 22P03, 22003, 0A000.
+pub(crate) fn sound(bind: &Bind, types: &[Type]) -> Result<(), SqlError> {
+    for (n, (kind, value)) in types.iter().zip(&bind.values).enumerate() {
+        let format = bind.formats.get(n).or(bind.formats.first());
+        let value = value.as_ref().filter(|_| format == Some(&1));
+        if let Some((code, why)) = value.and_then(|value| binary::flaw(kind, value)) {
+            let text = format!("incorrect binary data format in bind parameter {}", n + 1);
+            return Err(SqlError::new(code, format!("{text} ({}): {why}", kind.name())));
+        }
+    }
     Ok(())
 }
 
-/// The values of a Bind, in the types that the statement tells. Runs on the query threads.
+/// The values of a Bind that is [`sound`], in the types that the statement tells. Runs on the query threads.
 pub(crate) fn values(
     bind: &Bind,
     types: &[Type],

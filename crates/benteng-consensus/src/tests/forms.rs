@@ -8,16 +8,14 @@ use crate::log::fuzz::kept as log;
 use crate::state::{self, AppliedRow};
 use crate::wire::{WireLogId, samples};
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-
 #[test]
 fn messages_are_written_as_ever_and_every_kept_one_is_read() {
-    hold(ROOT, "message", 1, &samples::messages(), &|name, bytes| samples::again(name, bytes));
+    hold("message", 1, &samples::messages(), &|name, bytes| samples::again(name, bytes));
 }
 
 #[test]
 fn log_records_are_written_as_ever_and_every_kept_one_is_read() {
-    hold(ROOT, "log_record", 1, &log::records(), &|_, bytes| log::again(bytes));
+    hold("log_record", 1, &log::records(), &|_, bytes| log::again(bytes));
 }
 
 #[test]
@@ -28,7 +26,7 @@ fn own_rows_and_keys_are_written_as_ever() {
         membership: samples::stored_membership(),
         switched: true,
     };
-    hold(ROOT, "applied", 1, &[("applied".into(), codec::encode(&applied).to_vec())], &|_, bytes| {
+    hold("applied", 1, &[("applied".into(), codec::encode(&applied).to_vec())], &|_, bytes| {
         let read = codec::decode::<AppliedRow>(bytes).map_err(|e| e.to_string())?;
         Ok(codec::encode(&read).to_vec())
     });
@@ -39,5 +37,5 @@ fn own_rows_and_keys_are_written_as_ever() {
         ("salt", state::salt_key(0x0506).to_vec()),
     ];
     let keys: Vec<_> = keys.into_iter().map(|(name, key)| (name.to_owned(), key)).collect();
-    hold(ROOT, "own_key", 1, &keys, &|_, bytes| Ok(bytes.to_vec()));
+    hold("own_key", 1, &keys, &|_, bytes| Ok(bytes.to_vec()));
 }

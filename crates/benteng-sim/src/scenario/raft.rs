@@ -242,7 +242,8 @@ fn a_row_that_only_readers_touch(stage: &mut Stage) -> Played {
     }
     stage.ask(one, Ask::Get { key: "kunci".into(), pause: 0 })?;
     match stage.ends(one, 10)? {
-        Ending::Stopped(why) if why.contains("S6") => {}
+        // Because of what the reader met: the scrub, which comes later, would find it on its own.
+        Ending::Stopped(why) if why.contains("a row that was read does not authenticate") => {}
         other => broken!("S6: a row that cannot be read, and then {other:?}"),
     }
     stage.restart(one)?;
