@@ -98,10 +98,13 @@ fn start(cli: Cli) -> Result<ExitCode> {
     outcome
 }
 
-/// The threads of a node are its configuration's to say; a command has those of the machine.
+/// The threads of a node are its configuration's to say; a command has those of the machine. Load takes half of
+/// the cores: what it is put on may need the others.
 fn runtime(cli: &Cli) -> Result<Runtime> {
+    let cores = || std::thread::available_parallelism().ok().and_then(|n| u32::try_from(n.get()).ok());
     let workers = match &cli.noun {
         Noun::Server(args) | Noun::NodeChild(args) => config::load(Some(&args.config))?.limits.workers,
+        Noun::Bench(bench::BenchVerb::S3(_)) => cores().map_or(1, |n| (n / 2).max(1)),
         _ => 0,
     };
     let mut builder = match workers {

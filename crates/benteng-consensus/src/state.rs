@@ -1,6 +1,7 @@
 //! The group's rows in the ordered store: prefixed by group and installation, values compressed
 //! and sealed (K1). Readers see plain keys and plain values through [`Rows`].
 
+mod hot; // rows that everybody asks for, kept in memory
 mod rows; // what readers see
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use benteng_meta::ids::*;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
+use hot::Hot;
 pub(crate) use rows::Rows;
 
 use crate::damage::Damage;
@@ -64,8 +66,7 @@ pub(crate) struct State {
     installs: Mutex<Installs>,
     standing: RwLock<Standing>,
     damage: Damage,
-    /// What was applied last when somebody read it, as it is stored, and the installation that it names.
-    seen: Mutex<Option<(Bytes, u32)>>,
+    hot: Arc<Hot>,
 }
 
 /// Installations that are not switched to. A number is used once in a process: who receives a
@@ -150,7 +151,7 @@ impl State {
             installs: Mutex::default(),
             standing: RwLock::default(),
             damage: Damage::default(),
-            seen: Mutex::default(),
+            hot: Arc::default(),
         };
         let applied = match state.own::<AppliedRow>("applied") {
             Err(crate::Error::State(benteng_meta::Error::Decode { why, .. })) => {
@@ -220,11 +221,13 @@ impl State {
     /// The rows as they are now: what `apply` reads. Only the apply task may use it.
     pub(crate) fn live(&self) -> Rows {
         let view: Arc<dyn KvView> = self.kv.clone();
-        self.rows(view, self.rows_prefix())
+        self.rows(view, self.rows_prefix(), self.hot.age())
     }
 
-    fn rows(&self, view: Arc<dyn KvView>, prefix: Bytes) -> Rows {
-        Rows { view, prefix, opener: self.opener.clone(), damage: self.damage.clone() }
+    /// `age`: of the view, if what is kept in memory may be read for it.
+    fn rows(&self, view: Arc<dyn KvView>, prefix: Bytes, age: Option<u64>) -> Rows {
+        let hot = age.map(|age| (self.hot.clone(), age));
+        Rows { view, prefix, opener: self.opener.clone(), damage: self.damage.clone(), hot }
     }
 
     /// Whether somebody met a row that does not open: this state answers nobody any more (S6).
@@ -249,12 +252,25 @@ impl State {
 
     /// The rows as of now, unaffected by what is applied later.
     pub(crate) fn view(&self) -> crate::Result<Rows> {
+        self.answers()?;
+        if let Some((view, prefix, age)) = self.hot.view() {
+            return Ok(self.rows(view, prefix, Some(age)));
+        }
+        if let Some(age) = self.hot.age() {
+            let view = self.kv.snapshot().map_err(benteng_meta::Error::from)?;
+            let prefix = self.rows_prefix();
+            // No write began meanwhile, and no switch: view and installation belong together.
+            if self.hot.age() == Some(age) {
+                self.hot.put_view(age, &view, &prefix);
+                return Ok(self.rows(view, prefix, Some(age)));
+            }
+        }
         let (view, sealed) = self.capture()?;
         let installation = match sealed {
             None => 0,
-            Some(sealed) => self.installation_of(sealed)?,
+            Some(sealed) => self.open_applied(&sealed)?.installation,
         };
-        Ok(self.rows(view, rows_prefix(self.group, installation)))
+        Ok(self.rows(view, rows_prefix(self.group, installation), None))
     }
 
     /// As [`State::view`], with where they stand.
@@ -271,34 +287,27 @@ impl State {
             }
         };
         let prefix = rows_prefix(self.group, installation);
-        Ok((self.rows(view, prefix), standing))
+        Ok((self.rows(view, prefix, None), standing))
+    }
+
+    /// Errors: the state is damaged. It is about to be dropped, or is empty already: it must not say that nothing is
+    /// there (S6).
+    fn answers(&self) -> crate::Result<()> {
+        if self.is_damaged() && !planted(Bug::DamagedStateServes) {
+            let why = "this node's state is damaged and is being built anew".to_owned();
+            return Err(benteng_meta::Error::Decode { what: AppliedRow::WHAT, why }.into());
+        }
+        Ok(())
     }
 
     /// A view of the store, and what it says was applied last. Read from the view itself (S4): the memory
     /// of it may be ahead of what was captured, or behind, while a switch to a received snapshot is being flushed.
     fn capture(&self) -> crate::Result<(Arc<dyn KvView>, Option<Bytes>)> {
-        if self.is_damaged() && !planted(Bug::DamagedStateServes) {
-            // It is about to be dropped, or is empty already: it must not say that nothing is there (S6).
-            let why = "this node's state is damaged and is being built anew".to_owned();
-            return Err(benteng_meta::Error::Decode { what: AppliedRow::WHAT, why }.into());
-        }
+        self.answers()?;
         let view = self.kv.snapshot().map_err(benteng_meta::Error::from)?;
         let read = view.get(&own_key(self.group, "applied")).map_err(|e| self.damage.note(e));
         let sealed = read.map_err(benteng_meta::Error::from)?;
         Ok((view, sealed))
-    }
-
-    /// Every read asks this: bytes that were opened before need not be opened again.
-    fn installation_of(&self, sealed: Bytes) -> crate::Result<u32> {
-        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((bytes, installation)) = &*seen()
-            && *bytes == sealed
-        {
-            return Ok(*installation);
-        }
-        let installation = self.open_applied(&sealed)?.installation;
-        *seen() = Some((sealed, installation));
-        Ok(installation)
     }
 
     fn open_applied(&self, sealed: &[u8]) -> crate::Result<AppliedRow> {
@@ -339,11 +348,13 @@ impl State {
     /// Writes what was applied, and that it was, in one batch.
     pub(crate) async fn commit(&self, changes: Batch, standing: Standing) -> benteng_host::Result<()> {
         let installation = self.installation.load(Ordering::Acquire);
+        let again = self.hot.begin(&changes);
         let mut batch = Batch::default();
         self.seal_rows(&rows_prefix(self.group, installation), changes, &mut batch);
         self.put_applied(installation, &standing, &mut batch);
         self.kv.write(batch).await?;
         self.set_standing(standing);
+        self.hot.end(again);
         Ok(())
     }
 
@@ -425,12 +436,14 @@ impl State {
     pub(crate) async fn switch(&self, fresh: u32, standing: Standing) -> benteng_host::Result<()> {
         let mut batch = Batch::default();
         self.put_applied(fresh, &standing, &mut batch);
+        self.hot.begin_anew();
         self.kv.write(batch).await?;
         if !planted(Bug::SwitchUnflushed) {
             self.kv.flush().await?;
         }
         self.installation.store(fresh, Ordering::Release);
         self.set_standing(standing);
+        self.hot.end(Vec::new());
         benteng_host::probe("snapshot_switched");
         {
             let mut installs = self.installs();
@@ -452,6 +465,7 @@ impl State {
     pub(crate) async fn forget(&self) -> benteng_host::Result<()> {
         // Nobody reads an emptied state: before anything goes.
         self.damage.meet_row();
+        self.hot.begin_anew();
         if self.damage.is_of_store() {
             // Rows that are deleted would still be read by the next compaction.
             return self.kv.condemn().await;
@@ -461,6 +475,7 @@ impl State {
         batch.delete_range(first, prefix_end(&rows_prefix(self.group, u32::MAX)));
         batch.delete(own_key(self.group, "applied"));
         self.kv.write(batch).await?;
+        self.hot.end(Vec::new());
         self.kv.flush().await
     }
 }

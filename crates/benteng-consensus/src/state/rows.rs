@@ -6,6 +6,7 @@ use benteng_host::{KvView, Visit, prefix_end};
 use benteng_keys::ValueOpener;
 use bytes::Bytes;
 
+use super::hot::Hot;
 use crate::damage::Damage;
 
 /// The group's rows, plain: keys without prefix, values opened.
@@ -16,6 +17,8 @@ pub(crate) struct Rows {
     pub(super) opener: Arc<ValueOpener>,
     /// Told when a row does not open (S6).
     pub(super) damage: Damage,
+    /// What is kept in memory, and the age of the view.
+    pub(super) hot: Option<(Arc<Hot>, u64)>,
 }
 
 impl Rows {
@@ -59,9 +62,19 @@ impl Rows {
 
 impl KvView for Rows {
     fn get(&self, key: &[u8]) -> benteng_host::Result<Option<Bytes>> {
+        let kept = self.hot.as_ref().and_then(|(hot, age)| hot.get(*age, key));
+        if kept.is_some() {
+            return Ok(kept);
+        }
         let full = self.full(key);
         let sealed = self.view.get(&full).map_err(|e| self.damage.note(e))?;
-        sealed.map(|sealed| self.open(&full, &sealed)).transpose()
+        let value = sealed.map(|sealed| self.open(&full, &sealed)).transpose()?;
+        if let Some((hot, age)) = &self.hot
+            && let Some(value) = &value
+        {
+            hot.put(*age, key, value);
+        }
+        Ok(value)
     }
 
     fn scan(
