@@ -1,5 +1,6 @@
 """What is in ops/: alerts name metrics that exist and runbooks that can be followed."""
 
+import itertools
 import json
 import re
 import shlex
@@ -54,7 +55,8 @@ def test_commands_of_the_runbooks_are_commands(binary):
     for book in RUNBOOKS:
         for command in re.findall(r"`(benteng [^`|]+)", book.read_text()):
             words = shlex.split(command)
-            verbs = [word for word in words[1:] if re.fullmatch(r"[a-z0-9]+", word)]
+            # Up to the first option or argument.
+            verbs = list(itertools.takewhile(lambda word: re.fullmatch(r"[a-z][a-z0-9]*", word), words[1:]))
             if not verbs:
                 continue
             done = subprocess.run([binary, *verbs, "--help"], capture_output=True, text=True)
