@@ -199,9 +199,10 @@ fn a_leader_whose_state_is_damaged(stage: &mut Stage) -> Played {
     stage.converges()?;
     let machine = stage.machine(leader)?;
     stage.watch.expected.insert(leader);
-    let usage = key::table(key::Table::Usage);
+    // What the command reads and nobody keeps in memory: the row that it replaces.
+    let objects = key::table(key::Table::Object);
     let rows =
-        |key: &[u8]| key.first() == Some(&b's') && key.get(9..).is_some_and(|row| row.starts_with(&usage));
+        |key: &[u8]| key.first() == Some(&b's') && key.get(9..).is_some_and(|row| row.starts_with(&objects));
     machine.kv.flip(&mut stage.rng, rows);
     let put = Ask::Put { key: "kunci".into(), value: 101, len: 500, create: false, tag: None, pause: 0 };
     let said = stage.ask(one, put)?;
