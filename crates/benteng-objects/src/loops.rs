@@ -15,10 +15,9 @@ use crate::core::Core;
 use crate::peers::PeerBook;
 use crate::removal::Removal;
 use crate::repair::Repair;
+use crate::sweep::Sweep;
 use crate::tend::Own;
-use crate::{
-    Error, Result, compare, fill, findings, gauges, lead, leftovers, room, scrub, strays, sweep, tend,
-};
+use crate::{Error, Result, fill, findings, gauges, lead, leftovers, room, scrub, strays, tend};
 
 /// What a round of a loop says about the next.
 enum Next {
@@ -45,6 +44,7 @@ async fn supervise(core: Arc<Core>, rpc: Arc<Rpc>, book: PeerBook, own: Own, dir
     let spawn = |name, future| core.host.tasks.spawn(name, future);
     let (book, own) = (Arc::new(book), Arc::new(own));
     let (repair, removal) = (Arc::new(Repair::default()), Arc::new(Removal::default()));
+    let sweep = Arc::new(Sweep::default());
     let mut running: FuturesUnordered<Task> = FuturesUnordered::new();
     running.push(spawn("tend", {
         let core = core.clone();
@@ -88,12 +88,12 @@ async fn supervise(core: Arc<Core>, rpc: Arc<Rpc>, book: PeerBook, own: Own, dir
     ));
     running.push(spawn(
         "sweep",
-        looping(&core, "sweep", core.limits.sweep, |core| async move {
-            alive(&core).await;
-            // A holder that does not answer keeps nobody from looking at its own rows.
-            compare::round(&core).await?;
-            sweep::find_missing(&core).await?;
-            sweep::sweep(&core).await.map(|_| Next::Later)
+        looping(&core, "sweep", core.limits.sweep.min(20 * idle), move |core| {
+            let sweep = sweep.clone();
+            async move {
+                alive(&core).await;
+                sweep.round(&core).await.map(|()| Next::Later)
+            }
         }),
     ));
     running.push(spawn(

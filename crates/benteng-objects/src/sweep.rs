@@ -3,21 +3,58 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 use benteng_host::planted::{Bug, planted};
-use benteng_host::{KvView, probe, sleep};
+use benteng_host::{KvView, Mono, probe, sleep};
 use benteng_meta::ids::*;
 use benteng_meta::{GatewayRow, NodeState, key, query};
+use bytes::Bytes;
 
 use crate::core::Core;
 use crate::layout::Layout;
 use crate::rows::{self, Cursor};
-use crate::{Result, removal};
+use crate::{Result, compare, removal};
 
 /// Chunks or rows per look at the state.
 const PAGE: usize = 256;
 /// Orphans removed per sweep; the rest waits for the next.
 const ORPHANS_MAX: usize = 10_000;
+
+/// Looks for missing copies and orphans every now and then, and for orphans as soon as a gateway process has a
+/// successor: what it had begun and never committed need not stay for long (O1).
+#[derive(Default)]
+pub(crate) struct Sweep {
+    last: Mutex<Last>,
+}
+
+#[derive(Clone, Default)]
+struct Last {
+    ended: Option<Mono>,
+    /// The gateways' rows at the last search for orphans.
+    gateways: Vec<(Bytes, GatewayRow)>,
+}
+
+impl Sweep {
+    /// One look whether there is something to do, and that.
+    pub(crate) async fn round(&self, core: &Core) -> Result<()> {
+        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let Last { ended, gateways: known } = last().clone();
+        let due = ended.is_none_or(|at| core.host.clock.now().since(at) >= core.limits.sweep);
+        let gateways = query::all::<GatewayRow>(&*core.group.local()?, key::Table::Gateway)?;
+        if due {
+            // A holder that does not answer keeps nobody from looking at its own rows.
+            compare::round(core).await?;
+            find_missing(core).await?;
+        }
+        if due || gateways != known {
+            sweep(core).await?;
+        }
+        let ended = if due { Some(core.host.clock.now()) } else { ended };
+        *last() = Last { ended, gateways };
+        Ok(())
+    }
+}
 
 /// Chunks of one page of rows that this node holds by its groups and the store has not.
 pub(crate) fn missing(core: &Core, view: &dyn KvView, cursor: &mut Cursor) -> Result<Vec<ChunkId>> {
