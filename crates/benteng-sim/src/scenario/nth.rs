@@ -186,6 +186,9 @@ fn once(
     let struck = if round % 3 == 2 && work != Work::Snapshot { leader } else { one };
     let asked = if round % 2 == 0 { struck } else { other };
     let machine = stage.machine(struck)?;
+    // Since the last boot: what failed in an earlier round and ended no process still counts.
+    let failures = || machine.disk.failures() + machine.kv.failures();
+    let mut before = failures();
     match work {
         Work::Boot | Work::Snapshot => {
             stage.kill(struck);
@@ -197,6 +200,7 @@ fn once(
             }
             failure.plan(&machine, n);
             stage.boot(struck)?;
+            before = 0;
         }
         _ => failure.plan(&machine, n),
     }
@@ -222,7 +226,7 @@ fn once(
         }
     }
     stage.ms(400)?;
-    let reached = machine.disk.failures() + machine.kv.failures() > 0;
+    let reached = failures() > before;
     failure.plan(&machine, 0);
     mend(stage, &machine, struck, round)?;
     stage.until("the node serves", 60, |stage| stage.site.node(struck).is_some())?;
