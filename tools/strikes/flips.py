@@ -7,7 +7,7 @@ do: its state is removed and rebuilt, or the node is replaced. Each flip is foll
 holds the right bit again, or the bit is still there, and then nobody was harmed by it.
 """
 
-import collections, json, os, shutil, signal, subprocess, threading, time
+import collections, itertools, json, os, shutil, signal, subprocess, threading, time
 
 from .s3 import S3
 from .site import Site
@@ -152,7 +152,9 @@ def strike(site, node, kind, count, draw):
     """Flips `count` bits, spread over the files."""
     flips = []
     while len(flips) < count:
-        found = [f for path in files(site, node, kind, draw)[: count - len(flips)] if (f := flip(kind, path, draw))]
+        # Spare segments hold nothing yet.
+        struck = (flip(kind, path, draw) for path in files(site, node, kind, draw))
+        found = list(itertools.islice(filter(None, struck), count - len(flips)))
         if not found:
             raise SystemExit(f"node {node} has written nothing in {kind}")
         flips += found
