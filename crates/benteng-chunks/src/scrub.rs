@@ -76,11 +76,13 @@ impl Store {
     }
 
     /// Verifies headers, tags and tombstones of the first segment behind number `after`. One that is damaged is
-    /// closed and cleaned next: what the index knows of it is written anew elsewhere.
+    /// closed and cleaned next: what the index knows of it is written anew elsewhere. Behind the last one, what
+    /// lies beside the segments and only a start would read.
     pub async fn scrub_segment(&self, after: u64) -> Result<SegmentScrubbed, Error> {
         let segments = self.journal.segments();
         let Some(segment) = segments.into_iter().find(|segment| segment.number.0 > after) else {
-            return Ok(SegmentScrubbed::default());
+            let damaged = !planted(Bug::ScrubBlind) && self.scrub_beside().await?;
+            return Ok(SegmentScrubbed { damaged, ..SegmentScrubbed::default() });
         };
         let number = segment.number;
         let mut done = SegmentScrubbed { segment: Some(number.0), ..SegmentScrubbed::default() };
@@ -111,6 +113,33 @@ impl Store {
             Err(e) => return Err(e.into()),
         }
         Ok(done)
+    }
+
+    /// Verifies the store's id and the watermark (J7), and writes anew what is damaged: both are known. Says whether
+    /// there was damage.
+    async fn scrub_beside(&self) -> Result<bool, Error> {
+        let mut damaged = false;
+        if !self.identity.is_sound().await? {
+            damaged = true;
+            tracing::error!(store = %self.id().0, "the file with the store's id is damaged; it is written anew");
+            self.identity.write().await?;
+        }
+        match self.journal.verify_watermark().await {
+            Ok(()) => {}
+            Err(benteng_journal::Error::Damaged { why, .. }) => {
+                damaged = true;
+                tracing::error!(why, "the watermark of the chunks' journal is damaged; it is written anew");
+                let (_, _, full) = self.reserve.last();
+                if !full {
+                    self.close_segment().await?;
+                }
+            }
+            Err(e) => return Err(e.into()),
+        }
+        if damaged {
+            probe("chunk_store_mended_beside");
+        }
+        Ok(damaged)
     }
 
     /// Ends the segment that is written to, so that it can be cleaned.

@@ -14,7 +14,7 @@ use tracing::error;
 
 use crate::chunk::{ChunkHeader, ChunkInfo, NewChunk};
 use crate::error::Error;
-use crate::identity;
+use crate::identity::Identity;
 use crate::index::{Entry, Index, Live, Outcome};
 use crate::open::catch_up;
 use crate::pipeline::{Pipeline, Work};
@@ -57,7 +57,7 @@ impl Default for StoreOptions {
 
 /// The chunks of one node. Dropping it ends it like a crash would.
 pub struct Store {
-    pub(crate) id: StoreId,
+    pub(crate) identity: Identity,
     pub(crate) journal: Arc<Journal>,
     pub(crate) index: Arc<Index>,
     pub(crate) pipeline: Pipeline,
@@ -87,7 +87,8 @@ impl Store {
         kv: Arc<dyn Kv>,
         options: StoreOptions,
     ) -> Result<Store, Error> {
-        let id = identity::load_or_draw(&host, &dir).await?;
+        let identity = Identity::load_or_draw(host.clone(), dir.clone()).await?;
+        let id = identity.id;
         let journal_options = Options {
             segment_bytes: options.segment_bytes,
             spares: options.spares,
@@ -114,7 +115,7 @@ impl Store {
         let returning = tokio::sync::RwLock::default();
         let rotten = Mutex::default();
         let store = Store {
-            id,
+            identity,
             journal,
             index,
             pipeline,
@@ -136,17 +137,17 @@ impl Store {
             let mut count = 0;
             self.index.list(None, &mut |id, _| {
                 count += 1;
-                witness("chunk_found", self.id.0.as_u128(), || id.folded());
+                witness("chunk_found", self.id().0.as_u128(), || id.folded());
                 ControlFlow::Continue(())
             })?;
-            witness("chunks_found", self.id.0.as_u128(), || count);
+            witness("chunks_found", self.id().0.as_u128(), || count);
         }
         Ok(())
     }
 
     /// The id of these disks, drawn at creation.
     pub fn id(&self) -> StoreId {
-        self.id
+        self.identity.id
     }
 
     /// Appends one chunk; returns once it is on disk and can be read.
@@ -284,7 +285,7 @@ impl Store {
     }
 
     fn state(&self, what: &'static str, ids: &[ChunkId]) {
-        ids.iter().for_each(|id| witness(what, self.id.0.as_u128(), || id.folded()));
+        ids.iter().for_each(|id| witness(what, self.id().0.as_u128(), || id.folded()));
     }
 
     /// Gives chunks up that others hold: like [`Store::remove`], but the ids may come back.

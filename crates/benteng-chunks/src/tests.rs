@@ -1,5 +1,6 @@
 //! The chunk store on a machine of its own: rules by name, crashes by chance, bytes by file.
 
+mod beside;
 mod bytes;
 mod crash;
 mod kv;

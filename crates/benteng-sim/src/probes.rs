@@ -61,6 +61,7 @@ pub const PROBES: &[&str] = &[
 pub const SCRIPTED_PROBES: &[&str] = &[
     "chunk_gone",
     "chunk_read_follows_cleaning",
+    "chunk_store_mended_beside",
     "chunks_evicted",
     "copy_did_not_authenticate",
     "gateway_superseded",

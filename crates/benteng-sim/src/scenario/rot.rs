@@ -20,6 +20,8 @@ pub(super) const ALL: &[Scenario] = &[
         .with(scrubbing),
     Scenario::new("i4_rot_in_the_watermark_is_found_and_mended", &[Bug::ScrubBlind], rot_in_the_watermark)
         .with(scrubbing),
+    Scenario::new("i4_rot_beside_the_chunks_is_found_and_mended", &[Bug::ScrubBlind], rot_beside_the_chunks)
+        .with(scrubbing),
     Scenario::new("i4_rot_in_a_row_that_nobody_reads", &[Bug::ScrubBlind], rot_in_a_row).with(scrubbing),
     Scenario::new("i4_copies_that_only_authentication_tells", &[], copies_that_only_authentication_tells),
     Scenario::new("i4_a_chunk_that_is_gone_everywhere", &[], a_chunk_that_is_gone_everywhere),
@@ -86,6 +88,24 @@ fn rot_in_the_watermark(stage: &mut Stage) -> Played {
     stage.restart(one)?;
     stage.until("it serves again", 30, |stage| stage.site.node(one).is_some())?;
     stage.converges()
+}
+
+/// What lies beside the chunks is read by a start alone: together with a damaged state it would cost the node its disks.
+fn rot_beside_the_chunks(stage: &mut Stage) -> Played {
+    stage.put(1, "kunci", 700, 20_000)?;
+    stage.converges()?;
+    let (_, one, _) = stage.followers()?;
+    for (file, at) in [("store", 12), ("watermark", 30)] {
+        let mended = stage.count("chunk_store_mended_beside");
+        if !stage.machine(one)?.disk.flip(&Path::new("/data/chunks").join(file), at, 4) {
+            broken!("there is no {file}");
+        }
+        stage.reaches("chunk_store_mended_beside", mended, 90)?;
+    }
+    stage.ms(500)?;
+    stage.restart(one)?;
+    stage.until("it serves again", 30, |stage| stage.site.node(one).is_some())?;
+    stage.reads(one, "kunci", 700)
 }
 
 /// Nothing applies to the row and nobody asks for it: the scrub must find it, and the node builds its state anew.
