@@ -88,7 +88,8 @@ impl Portal {
 /// Checks the counts of a Bind against its statement. Errors: 08P01.
 pub(crate) fn check_bind(bind: &Bind, prepared: &Prepared) -> Result<(), SqlError> {
     let protocol = |why: String| Err(SqlError::new("08P01", why));
-    let expected = prepared.parameters()?.len();
+    let types = prepared.parameters()?;
+    let expected = types.len();
     if bind.values.len() != expected {
         return protocol(format!(
             "bind message supplies {} parameters, but the prepared statement requires {expected}",
@@ -111,7 +112,7 @@ pub(crate) fn check_bind(bind: &Bind, prepared: &Prepared) -> Result<(), SqlErro
     if bind.formats.iter().chain(&bind.results).any(|format| !(0..=1).contains(format)) {
         return protocol("a format is neither 0 (text) nor 1 (binary)".into());
     }
-    sound(bind, &prepared.parameters()?)
+    sound(bind, &types)
 }
 
 /// Holds values in binary format to what the libraries that read them take on trust. Errors: 22P03, 22003, 0A000.
@@ -119,9 +120,9 @@ pub(crate) fn sound(bind: &Bind, types: &[Type]) -> Result<(), SqlError> {
     for (n, (kind, value)) in types.iter().zip(&bind.values).enumerate() {
         let format = bind.formats.get(n).or(bind.formats.first());
         let value = value.as_ref().filter(|_| format == Some(&1));
-        if let Some((code, why)) = value.and_then(|value| binary::flaw(kind, value)) {
+        if let Some(Err(flaw)) = value.map(|value| binary::check(kind, value)) {
             let text = format!("incorrect binary data format in bind parameter {}", n + 1);
-            return Err(SqlError::new(code, format!("{text} ({}): {why}", kind.name())));
+            return Err(SqlError::new(flaw.code, format!("{text} ({}): {}", kind.name(), flaw.why)));
         }
     }
     Ok(())
