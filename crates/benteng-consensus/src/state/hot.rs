@@ -12,8 +12,10 @@ use benteng_host::{Batch, KvView, Op};
 use benteng_meta::key::Table;
 use bytes::Bytes;
 
-/// Rows kept at most, of some hundred bytes each; then all go, and those that are asked for come back.
+/// Rows kept at most; then all go, and those that are asked for come back. Most have some hundred bytes.
 const ROWS_MAX: usize = 8192;
+/// A larger row is not kept, so that all of them have 32 MiB at most (I7).
+const VALUE_MAX: usize = 4 << 10;
 /// Small rows of things that there are few of.
 const TABLES: [Table; 12] = [
     Table::Site,
@@ -145,6 +147,9 @@ impl Kept {
     }
 
     fn keep(&mut self, key: Bytes, row: Row) {
+        if row.value.len() > VALUE_MAX {
+            return;
+        }
         if self.rows.len() >= ROWS_MAX {
             self.rows.clear();
         }
@@ -208,6 +213,8 @@ mod tests {
             hot.put(0, &key::access_key(&n.to_string()), &Bytes::from_static(b"row"));
         }
         assert!(hot.kept().rows.len() <= ROWS_MAX);
+        hot.put(0, &key::site(), &Bytes::from(vec![0; VALUE_MAX + 1]));
+        assert_eq!(hot.get(0, &key::site()), None, "nor large ones");
         let other = [Table::Answer as u8, 1];
         hot.put(0, &other, &Bytes::from_static(b"row"));
         assert_eq!(hot.get(0, &other), None, "rows of which there are many are not kept");
