@@ -101,10 +101,9 @@ fn start(cli: Cli) -> Result<ExitCode> {
 /// The threads of a node are its configuration's to say; a command has those of the machine. Load takes half of
 /// the cores: what it is put on may need the others.
 fn runtime(cli: &Cli) -> Result<Runtime> {
-    let cores = || std::thread::available_parallelism().ok().and_then(|n| u32::try_from(n.get()).ok());
     let workers = match &cli.noun {
         Noun::Server(args) | Noun::NodeChild(args) => config::load(Some(&args.config))?.limits.workers,
-        Noun::Bench(bench::BenchVerb::S3(_)) => cores().map_or(1, |n| (n / 2).max(1)),
+        Noun::Bench(bench::BenchVerb::S3(_)) => half_of_the_cores(),
         _ => 0,
     };
     let mut builder = match workers {
@@ -116,6 +115,11 @@ fn runtime(cli: &Cli) -> Result<Runtime> {
         builder.worker_threads(workers);
     }
     builder.enable_all().build().context("cannot start the runtime")
+}
+
+fn half_of_the_cores() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(cores / 2).unwrap_or(1).max(1)
 }
 
 async fn run(cli: Cli) -> Result<ExitCode> {

@@ -131,7 +131,7 @@ fn measure(args: &CommitArgs) -> Result<Commits> {
 
 fn scratch(parent: &Path) -> Result<PathBuf> {
     let dir = parent.join(format!("benteng-bench-{}", std::process::id()));
-    std::fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     Ok(dir)
 }
 

@@ -22,7 +22,7 @@ pub type Reader<'a> = dyn Fn(&str, &[u8]) -> Result<Vec<u8>, String> + 'a;
 ///
 /// The files lie in the folder of the crate whose test runs.
 pub fn hold(format: &str, version: u8, samples: &[Sample], read: &Reader<'_>) {
-    let dir = folder();
+    let dir = crate_folder().join("golden");
     let newest = dir.join(format!("{format}_v{version}.hex"));
     if std::env::var_os("BENTENG_GOLDEN").is_some_and(|how| how == "append") {
         append(&newest, samples);
@@ -57,11 +57,10 @@ pub fn hold(format: &str, version: u8, samples: &[Sample], read: &Reader<'_>) {
     }
 }
 
-/// `golden` of the crate whose test runs: the runner says where that is. What was said when it was compiled may
-/// be another checkout, whose target folder is shared.
-fn folder() -> PathBuf {
-    let root = std::env::var_os("CARGO_MANIFEST_DIR").expect("tests are run by cargo");
-    Path::new(&root).join("golden")
+/// The folder of the crate whose test runs, as the runner says. What was said when it was compiled may be another
+/// checkout, whose target folder is shared.
+pub fn crate_folder() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").expect("tests are run by cargo").into()
 }
 
 /// Files of a format by version.

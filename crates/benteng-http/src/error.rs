@@ -145,9 +145,7 @@ impl From<benteng_identity::Error> for ApiError {
         match error {
             E::Site(error) => error.into(),
             E::State(_) => ApiError::internal(error),
-            E::ReservedName(_) | E::NoRole(_) | E::BadPassword | E::BadSecret(_) => {
-                ApiError::bad_request(error)
-            }
+            E::ReservedName(_) | E::NoRole(_) | E::BadPassword | E::BadKey(_) => ApiError::bad_request(error),
             E::Derivation(_) => ApiError::unavailable(error),
         }
     }

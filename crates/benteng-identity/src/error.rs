@@ -29,7 +29,7 @@ pub enum Error {
     #[error(
         "access key {0:?}: an id is BT and 18 of A-Z and 2-7, a secret 16 to 128 printable ASCII characters"
     )]
-    BadSecret(String),
+    BadKey(String),
     /// The key derivation did not end; the node logs why.
     #[error("the password could not be checked: {0}")]
     Derivation(#[from] TaskFailed),
@@ -53,7 +53,7 @@ impl Error {
             | Error::ReservedName(_)
             | Error::NoRole(_)
             | Error::BadPassword
-            | Error::BadSecret(_) => false,
+            | Error::BadKey(_) => false,
         }
     }
 }

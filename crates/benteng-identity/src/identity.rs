@@ -212,14 +212,14 @@ impl Identity {
     }
 
     /// Creates an access key that is known already (development credentials).
-    /// Answers `Site(Rejected(AccessKeyExists))` if the id is taken, even by the same user. Errors: `BadSecret`, also
+    /// Answers `Site(Rejected(AccessKeyExists))` if the id is taken, even by the same user. Errors: `BadKey`, also
     /// for an id that is not of the form of [`Identity::create_key`]'s.
     pub async fn create_known_key(&self, user: &str, id: &str, secret: &str) -> Result<()> {
         if !is_key_id(id)
             || !(16..=128).contains(&secret.len())
             || !secret.bytes().all(|b| b.is_ascii_graphic())
         {
-            return Err(Error::BadSecret(id.to_owned()));
+            return Err(Error::BadKey(id.to_owned()));
         }
         let (id, user, secret) = (id.to_owned(), user.to_owned(), secret.to_owned());
         self.command(Command::CreateAccessKey { id, user, secret }).await

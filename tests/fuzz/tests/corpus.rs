@@ -2,7 +2,7 @@
 #![cfg(debug_assertions)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use benteng_fuzz::mutate::{Numbers, mutate};
 use benteng_fuzz::{TARGETS, find, memory};
@@ -13,9 +13,7 @@ const RUNS: u64 = 3000;
 const STACK_BYTES: usize = 64 << 20;
 
 fn corpus() -> PathBuf {
-    // Of the checkout that runs, not of the one that compiled this: they may share a target folder.
-    let root = std::env::var_os("CARGO_MANIFEST_DIR").expect("tests are run by cargo");
-    Path::new(&root).join("corpus")
+    benteng_host::golden::crate_folder().join("corpus")
 }
 
 /// Plays a target's corpus and changes of it; a find says how to get its input.
